@@ -1,0 +1,30 @@
+package wire
+
+// Prefix starts every protocol id of kinloom's own.
+const Prefix = "/kinloom/"
+
+// The protocol ids. The number at the end changes only with a breaking change.
+const (
+	// Contact is the first contact between two persons (protocol/contact).
+	Contact = Prefix + "contact/1"
+	// Hello tells versions, limits and recognition tags (protocol/contact).
+	Hello = Prefix + "hello/1"
+	// DM carries cells between two devices on a live stream (protocol/dm).
+	DM = Prefix + "dm/1"
+)
+
+// Sizes in bytes that more than one protocol relies on.
+const (
+	// MaxFrame bounds the body of a frame on any stream.
+	MaxFrame = 32768
+	// CellSize is the size of a cell in mailboxes, LAN flood, bundle files and
+	// carriers, and the largest anywhere.
+	CellSize = 16384
+	// MinCell is the smallest cell on a direct stream.
+	MinCell = 256
+	// CellHeader is what a cell has in front of its sealed part: version and id.
+	CellHeader = 1 + 32
+	// MaxText bounds the text of one message, counted in bytes of UTF-8. Larger
+	// things are blobs.
+	MaxText = 12288
+)
