@@ -35,6 +35,7 @@ var layoutImports = []layoutRow{
 	{"node/bridge/*", []string{"identity/*", "protocol/wire", "protocol/event", "node/bridge"}, "a connector carries events and sealed cells, nothing of the node"},
 	{"node/client", []string{"identity/*", "protocol/event"}, "all that a user interface links, so it stays light"},
 	{"node/api", []string{"identity/*", "protocol/*", "node", "node/client"}, "an adapter over the Go API; each JSON type is defined once, in client"},
+	{"node/corpus", nil, "named, seeded texts for tests and figures: text and nothing else"},
 	{"node/internal/testnet", []string{"identity/*", "protocol/*", "node", "node/p2p", "node/store", "node/bridge/*"}, "whole nodes in virtual time, without faces"},
 	{"node", []string{"identity/*", "protocol/*", "node/store", "node/p2p", "node/bridge"}, "an embedding program links no connector, no API server and no face that it did not name"},
 	{"cmd/kinloom/tui", []string{"node/client"}, "a face has no private path into the core"},
