@@ -23,7 +23,14 @@
 // value keeps the received bytes, and unknown keys survive.
 //
 // A Go type is met exactly: a byte array takes a byte string of its own length
-// and no other, and a byte slice takes no array of integers.
+// and no other, and a byte slice takes no array of integers. Every field must
+// be there (ErrMissing) unless it is marked omitempty or, for byte arrays,
+// omitzero; an optional struct is a pointer. An optional field that is there
+// must not be empty. So a
+// value that came in encodes to the bytes it came in, unknown keys apart. A
+// field that a later version adds has to be optional.
+//
+// Structs embed no others, and a type does not contain itself.
 //
 // The size of the input is the caller's to bound; every count and length
 // inside it is checked against the bytes that are there before anything is

@@ -21,7 +21,8 @@ var (
 	// ErrTrailing: there are bytes behind the value.
 	ErrTrailing = errors.New("bytes behind the CBOR value")
 	// ErrNotCanonical: the value is spelled in a way that is not the only
-	// allowed one: a long form of an integer or length, keys out of order.
+	// allowed one: a long form of an integer or length, keys out of order, an
+	// optional field that is there and empty.
 	ErrNotCanonical = errors.New("CBOR not in its only allowed form")
 	// ErrDuplicate: a map has the same key twice.
 	ErrDuplicate = errors.New("CBOR map has a key twice")
@@ -32,6 +33,8 @@ var (
 	ErrDepth = errors.New("CBOR nested too deep")
 	// ErrUTF8: text that is not valid UTF-8.
 	ErrUTF8 = errors.New("CBOR text is not valid UTF-8")
+	// ErrMissing: a key is absent that the Go type does not mark as optional.
+	ErrMissing = errors.New("CBOR map lacks a key that must be there")
 	// ErrType: sound CBOR, but not what the Go type asks for.
 	ErrType = errors.New("CBOR value of another type than expected")
 )

@@ -1,8 +1,11 @@
 package enc
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +23,16 @@ type shape struct {
 	length int // of an array
 	elem   *shape
 	key    *shape
-	fields map[string]*shape // of a struct, by encoded key
-	list   []*shape          // of a struct written as an array
+	fields map[string]field // of a struct, by encoded key
+	needed int              // how many of them must be there
+	list   []*shape         // of a struct written as an array
+}
+
+// field is what a struct asks of one key.
+type field struct {
+	shape    *shape
+	optional bool // marked omitempty or omitzero
+	empty    byte // first byte of the encoded zero value, which is left out; 0xff: none
 }
 
 type shapeKind uint8
@@ -104,7 +115,7 @@ func buildShape(t reflect.Type, above []reflect.Type) (*shape, error) {
 }
 
 func structShape(s *shape, above []reflect.Type) (*shape, error) {
-	s.kind, s.fields = shapeStruct, map[string]*shape{}
+	s.kind, s.fields = shapeStruct, map[string]field{}
 	for i := range s.typ.NumField() {
 		f := s.typ.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("cbor"), ",")
@@ -125,17 +136,62 @@ func structShape(s *shape, above []reflect.Type) (*shape, error) {
 			s.list = append(s.list, elem)
 			continue
 		}
-		n, err := strconv.ParseInt(name, 10, 64)
-		if err != nil || !strings.Contains(","+options+",", ",keyasint,") {
-			return nil, fmt.Errorf("%w: %v.%s has no `cbor:\"N,keyasint\"`", ErrType, s.typ, f.Name)
-		}
-		key, err := encMode.Marshal(n)
+		key, fd, err := structField(f.Type, name, strings.Split(options, ","))
 		if err != nil {
-			return nil, fmt.Errorf("encode key %d: %w", n, err)
+			return nil, fmt.Errorf("%w: %v.%s: %w", ErrType, s.typ, f.Name, err)
 		}
-		s.fields[string(key)] = elem
+		if _, ok := s.fields[key]; ok {
+			return nil, fmt.Errorf("%w: %v.%s: key %s stands twice", ErrType, s.typ, f.Name, name)
+		}
+		fd.shape = elem
+		s.fields[key] = fd
+		if !fd.optional {
+			s.needed++
+		}
 	}
 	return s, nil
+}
+
+func structField(t reflect.Type, name string, options []string) (key string, fd field, err error) {
+	n, err := strconv.ParseInt(name, 10, 64)
+	if err != nil || !slices.Contains(options, "keyasint") {
+		return "", fd, errors.New("no `cbor:\"N,keyasint\"`")
+	}
+	b, err := encMode.Marshal(n)
+	if err != nil {
+		return "", fd, err
+	}
+	omitEmpty := slices.Contains(options, "omitempty")
+	fd.optional = omitEmpty || slices.Contains(options, "omitzero")
+	fd.empty = 0xff
+	switch t.Kind() {
+	case reflect.Array:
+		if omitEmpty || fd.optional && t.Elem().Kind() != reflect.Uint8 {
+			return "", fd, errors.New("an optional array is one of bytes and marked omitzero")
+		}
+	case reflect.Struct:
+		if fd.optional {
+			return "", fd, errors.New("an optional struct is a pointer")
+		}
+	case reflect.Bool:
+		fd.empty = majorSimple<<5 | simpleFalse
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		fd.empty = majorUint << 5
+	case reflect.String:
+		fd.empty = majorText << 5
+	case reflect.Map:
+		fd.empty = majorMap << 5
+	case reflect.Slice:
+		switch {
+		case t == reflect.TypeFor[Raw]():
+		case t.Elem().Kind() == reflect.Uint8:
+			fd.empty = majorBytes << 5
+		default:
+			fd.empty = majorArray << 5
+		}
+	}
+	return string(b), fd, nil
 }
 
 func (s *shape) conform(c *cursor) error {
@@ -170,15 +226,37 @@ func (s *shape) conform(c *cursor) error {
 		c.i += int(arg)
 		return nil
 	}
+	needed := s.needed
 	for n := range int(arg) {
-		if err := s.member(c, n); err != nil {
+		if s.kind != shapeStruct {
+			if err := s.member(c, n); err != nil {
+				return err
+			}
+			continue
+		}
+		required, err := s.pair(c)
+		if err != nil {
 			return err
 		}
+		if required {
+			needed--
+		}
+	}
+	if needed > 0 {
+		return fmt.Errorf("%w: %v", c.fail(ErrMissing), s.typ)
 	}
 	return nil
 }
 
-// member walks over element n of an array, or one pair of a map.
+// zeroBytes reports whether b is the encoding of a byte array of zeros.
+func (f field) zeroBytes(b []byte) bool {
+	if f.shape == nil || f.shape.kind != shapeFixedBytes {
+		return false
+	}
+	return len(bytes.Trim(b[len(b)-f.shape.length:], "\x00")) == 0
+}
+
+// member walks over element n of an array, or one pair of a Go map.
 func (s *shape) member(c *cursor, n int) error {
 	switch s.kind {
 	case shapeTuple:
@@ -187,14 +265,27 @@ func (s *shape) member(c *cursor, n int) error {
 		if err := s.key.conform(c); err != nil {
 			return err
 		}
-		return s.elem.conform(c)
-	case shapeStruct:
-		start := c.i
-		if err := c.skip(); err != nil {
-			return err
-		}
-		return s.fields[string(c.b[start:c.i])].conform(c)
-	default:
-		return s.elem.conform(c)
 	}
+	return s.elem.conform(c)
+}
+
+// pair walks over one key and value of a struct, and says whether it is a
+// field that must be there.
+func (s *shape) pair(c *cursor) (required bool, err error) {
+	start := c.i
+	if err := c.skip(); err != nil {
+		return false, err
+	}
+	f, ok := s.fields[string(c.b[start:c.i])]
+	if !ok {
+		return false, c.skip()
+	}
+	start = c.i
+	if err := f.shape.conform(c); err != nil {
+		return false, err
+	}
+	if f.optional && (c.b[start] == f.empty || f.zeroBytes(c.b[start:c.i])) {
+		return false, c.fail(ErrNotCanonical)
+	}
+	return !f.optional, nil
 }
