@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+)
+
+// fileOptions say how one database is opened.
+type fileOptions struct {
+	readers    int               // connections that only read; in memory there are none
+	normal     bool              // synchronous=NORMAL: for what can be rebuilt
+	block      bool              // whole-block WAL layer; needs synchronous=FULL
+	fts        bool              // register FTS5 on every connection
+	migrations []func(*Tx) error // the schema is the count of those that ran
+	id         [16]byte          // database id, from the key file
+	key        [32]byte
+}
+
+// database is one open SQLite file: one writing connection and some that read.
+// Connections are handed out over channels, so a wait for one ends with the
+// caller's context. In memory both channels are the same and hold one
+// connection: SQLite's memory databases know no snapshot beside a writer.
+type database struct {
+	s    *Store
+	name string // "account.db"
+	path string // "" in memory
+	vfs  string
+	dsn  string
+	o    fileOptions
+	log  *slog.Logger
+
+	writer  chan *conn
+	readers chan *conn
+	all     int // connections in readers
+
+	changed atomic.Uint64 // last committed number of the changed counter
+	bound   uint64        // numbers up to here are reserved on disk; owned by the writer
+
+	closed atomic.Bool
+	fatal  atomic.Bool
+	syncs  int // failed syncs so far; owned by the writer
+
+	wal          atomic.Int64  // pages in the WAL after the last commit
+	commits      atomic.Uint64 // for the idle checkpoint
+	checkpointed atomic.Uint64 // value of commits at the last complete checkpoint
+	failed       atomic.Int64  // checkpoints that failed in a row
+}
+
+// write runs f in one IMMEDIATE transaction and commits it.
+func (d *database) write(ctx context.Context, f func(*Tx) error) error {
+	c, err := d.take(ctx, d.writer)
+	if err != nil {
+		return err
+	}
+	tx := &Tx{d: d, c: c, s: d.s, changed: d.changed.Load(), bound: d.bound}
+	err = c.run(ctx, tx, c.immediate, f)
+	if err == nil {
+		d.changed.Store(tx.changed)
+		d.bound = tx.bound
+		d.commits.Add(1)
+		if d.wal.Load() >= autoCheckpoint {
+			d.checkpointOn(c, false)
+		}
+	} else if syncFailed(err) {
+		c, err = d.distrust(c, err)
+	}
+	d.writer <- c
+	if err != nil {
+		return d.mapError(err)
+	}
+	for _, f := range tx.after {
+		f()
+	}
+	return nil
+}
+
+// read runs f on one snapshot.
+func (d *database) read(ctx context.Context, f func(*Tx) error) error {
+	c, err := d.take(ctx, d.readers)
+	if err != nil {
+		return err
+	}
+	defer func() { d.readers <- c }()
+	return d.mapError(c.run(ctx, &Tx{d: d, c: c, s: d.s, readOnly: true}, c.deferred, f))
+}
+
+// take waits for a connection.
+func (d *database) take(ctx context.Context, from chan *conn) (*conn, error) {
+	if err := d.usable(); err != nil {
+		return nil, err
+	}
+	select {
+	case c := <-from:
+		if err := d.usable(); err != nil {
+			from <- c
+			return nil, err
+		}
+		return c, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", d.name, context.Cause(ctx))
+	}
+}
+
+func (d *database) usable() error {
+	switch {
+	case d.fatal.Load():
+		return fmt.Errorf("%s: %w", d.name, ErrFatal)
+	case d.closed.Load():
+		return fmt.Errorf("%s: %w", d.name, ErrClosed)
+	}
+	return nil
+}
+
+func (d *database) mapError(err error) error { return mapError(d.name, err, d.s.FreeSpace) }
+
+// connectReaders opens the connections that only read.
+func (d *database) connectReaders() error {
+	for range d.all {
+		r, err := d.connect(true)
+		if err != nil {
+			return err
+		}
+		d.readers <- r
+	}
+	return nil
+}
+
+// disconnectAll waits for every connection that was opened, and closes it, the
+// writer last: it takes the WAL with it.
+func (d *database) disconnectAll() error {
+	var errs []error
+	if d.path != "" {
+		for n := len(d.readers); n > 0; n-- {
+			errs = append(errs, (<-d.readers).close())
+		}
+	}
+	errs = append(errs, (<-d.writer).close())
+	return errors.Join(errs...)
+}
+
+// close ends the database: the WAL goes into the file, the connections close.
+func (d *database) close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
+	w := <-d.writer
+	var errs []error
+	if d.path != "" {
+		for range d.all {
+			if r := <-d.readers; r != nil {
+				errs = append(errs, r.close())
+			}
+		}
+		if !d.fatal.Load() {
+			errs = append(errs, d.mapError(w.truncate()))
+		}
+	}
+	errs = append(errs, w.close())
+	// Whoever still waits for a connection finds the database closed.
+	d.writer <- nil
+	return errors.Join(errs...)
+}
+
+// remove takes the files of a closed database away.
+func (d *database) files() []string {
+	return []string{d.path, d.path + "-wal", d.path + "-shm", d.path + "-journal"}
+}
+
+func (s *Store) newDatabase(name string, o fileOptions) *database {
+	d := &database{s: s, name: name, o: o, log: s.log.With("file", name), writer: make(chan *conn, 1)}
+	switch {
+	case s.opts.Dir == "":
+		d.vfs = vfsMem
+		d.readers = d.writer
+		d.dsn = dsn("/"+s.memory+"-"+name, d.vfs, "")
+		return d
+	case s.opts.vfs != "":
+		d.vfs = s.opts.vfs
+	case o.block:
+		d.vfs = vfsBlock
+	default:
+		d.vfs = vfsPlain
+	}
+	d.path = filepath.Join(s.opts.Dir, name)
+	d.dsn = dsn(d.path, d.vfs, "")
+	d.all = o.readers
+	d.readers = make(chan *conn, o.readers)
+	return d
+}

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// Options say where a store lives and which keys open it.
+type Options struct {
+	// Dir is the home, an existing folder of mode 0700. Empty: in memory.
+	Dir string
+	// Key gives the key of a database by its file name. It must come from a key
+	// file that was proved right: SQLite deletes what a wrong key cannot read.
+	// Needed with Dir only.
+	Key func(file string) [32]byte
+	// IDs are the ids of the databases by file name, as the key file has them;
+	// a file with another id is refused. A missing entry is an id of zeros.
+	IDs map[string][16]byte
+	// Log gets what an operator should know; nil discards it.
+	Log *slog.Logger
+	// Now is the clock for expiry; nil is time.Now.
+	Now func() time.Time
+	// MinFree is the free space in bytes below which network data is no longer
+	// taken in, so that the account has the rest. Default 64 MiB.
+	MinFree uint64
+
+	vfs        string            // tests put a faulty file system in
+	migrations []func(*Tx) error // tests add one
+}
+
+// Files of a home.
+const (
+	AccountFile = "account.db"
+	IndexFile   = "index.db"
+	NetFile     = "net.db"
+)
+
+// Store is the open home. Its methods may be called from any goroutine.
+type Store struct {
+	opts   Options
+	log    *slog.Logger
+	memory string // unique part of the names of memory databases
+
+	account *database
+	index   *indexer
+
+	stop   chan struct{}
+	wg     sync.WaitGroup
+	once   sync.Once
+	closed error
+}
+
+// Open opens the home, creating what is absent, and brings the schema up to
+// date. The caller holds the process lock. Errors are told apart as errors.go
+// says; on any error nothing stays open.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	register()
+	s := &Store{opts: o, log: o.Log, stop: make(chan struct{}), memory: "kinloom-" + rand.Text()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.opts.Now == nil {
+		s.opts.Now = time.Now
+	}
+	if s.opts.MinFree == 0 {
+		s.opts.MinFree = 64 << 20
+	}
+	if s.opts.migrations == nil {
+		s.opts.migrations = migrations
+	}
+	if o.Dir != "" {
+		if o.Key == nil {
+			return nil, errors.New("bug: a store on disk needs keys")
+		}
+		if _, err := os.Stat(o.Dir); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if err := checkFS(o.Dir); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open store: %w", err), s.Close())
+		}
+	}()
+	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), block: true, migrations: s.opts.migrations})
+	if err != nil {
+		return nil, err
+	}
+	if s.index, err = openIndexer(ctx, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// accountReaders is the number of connections that read account.db. Each
+// reserves 260 MB of address space, of which a 32-bit system has little.
+func accountReaders() int {
+	if ^uint(0)>>32 == 0 {
+		return 1
+	}
+	return 3
+}
+
+// openFile opens one database of the home with the store's keys, creating it
+// if there is none. The caller closes it.
+func (s *Store) openFile(ctx context.Context, name string, o fileOptions) (*database, error) {
+	o.id = s.opts.IDs[name]
+	if s.opts.Dir != "" {
+		o.key = s.opts.Key(name)
+	}
+	d := s.newDatabase(name, o)
+	if err := d.open(ctx); err != nil {
+		return nil, d.mapError(err)
+	}
+	return d, nil
+}
+
+// Write runs f in one transaction of account.db. It returns nil only when the
+// disk has confirmed it; after any error nothing of it is there and the caller
+// drops what it holds in memory. f must not call Write or Read.
+func (s *Store) Write(ctx context.Context, f func(*Tx) error) error { return s.account.write(ctx, f) }
+
+// Read runs f on one snapshot of account.db. f must not call Write or Read.
+func (s *Store) Read(ctx context.Context, f func(*Tx) error) error { return s.account.read(ctx, f) }
+
+// Close brings the logs into the databases and closes them. It waits for
+// transactions that run. It may be called twice.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.stop)
+		s.wg.Wait()
+		var errs []error
+		if s.index != nil {
+			errs = append(errs, s.index.close())
+		}
+		if s.account != nil {
+			errs = append(errs, s.account.close())
+		}
+		s.closed = errors.Join(errs...)
+	})
+	return s.closed
+}
