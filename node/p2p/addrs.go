@@ -1,0 +1,237 @@
+package p2p
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// Reach is where an invite is meant to be used.
+type Reach string
+
+// The two places an address can be for.
+const (
+	OnLAN    Reach = "lan"
+	Internet Reach = "internet"
+)
+
+// transportOf returns the address without a trailing /p2p part if it is
+// something we can dial, and the name of its transport: IP, then UDP and QUIC v1,
+// or TCP, and nothing else.
+func transportOf(a ma.Multiaddr) (ma.Multiaddr, string) {
+	if _, id := peer.SplitAddr(a); id != "" {
+		a, _ = peer.SplitAddr(a)
+	}
+	if len(a) < 2 || (a[0].Code() != ma.P_IP4 && a[0].Code() != ma.P_IP6) {
+		return nil, ""
+	}
+	switch {
+	case len(a) == 2 && a[1].Code() == ma.P_TCP:
+		return a, "tcp"
+	case len(a) == 3 && a[1].Code() == ma.P_UDP && a[2].Code() == ma.P_QUIC_V1:
+		return a, "quic"
+	}
+	return nil, ""
+}
+
+// ipOf returns the IP of an address, IPv4 in its short form.
+func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	return addr.Unmap(), ok
+}
+
+// isLocal reports whether a is an IP address that the Internet does not route:
+// private, unique local, link-local, shared (100.64/10), documentation, loopback.
+func isLocal(a ma.Multiaddr) bool {
+	ip, ok := ipOf(a)
+	return ok && !ip.IsUnspecified() && !ip.IsMulticast() && !manet.IsPublicAddr(a)
+}
+
+func isLoopback(a ma.Multiaddr) bool {
+	ip, ok := ipOf(a)
+	return ok && ip.IsLoopback()
+}
+
+// usable is the part of Clean that depends on the address alone.
+func usable(a ma.Multiaddr) (ma.Multiaddr, bool) {
+	a, transport := transportOf(a)
+	if transport == "" {
+		return nil, false
+	}
+	ip, ok := ipOf(a)
+	if !ok || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() && ip.Is6() {
+		return nil, false // libp2p cannot dial IPv6 link-local
+	}
+	return a, true
+}
+
+// Clean returns the addresses among addrs, told by somebody else, that may be
+// dialled and stored: IP with QUIC v1 or TCP, without a /p2p part, each once, at
+// most MaxAddrs. Loopback is dropped, being this machine and not theirs, unless
+// this node has only loopback itself: then the other one is on this machine too.
+func (n *Net) Clean(addrs []ma.Multiaddr) []ma.Multiaddr {
+	keep := n.loopbackOnly()
+	out := make([]ma.Multiaddr, 0, min(len(addrs), MaxAddrs))
+	for _, a := range addrs {
+		a, ok := usable(a)
+		if !ok || (isLoopback(a) && !keep) || ma.Contains(out, a) {
+			continue
+		}
+		if out = append(out, a); len(out) == MaxAddrs {
+			break
+		}
+	}
+	return out
+}
+
+// advertisable drops loopback unless nothing else is left, and public addresses
+// if the host is local.
+func advertisable(addrs []ma.Multiaddr, local bool) []ma.Multiaddr {
+	var out, loop []ma.Multiaddr
+	for _, a := range addrs {
+		a, ok := usable(a)
+		switch {
+		case !ok || local && !isLocal(a):
+		case isLoopback(a):
+			loop = append(loop, a)
+		default:
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		out = loop
+	}
+	return out
+}
+
+// identifyAddrs is what the main host tells everybody who connects: its public
+// addresses only. Those of the LAN go to whom the node gives them, sealed.
+func identifyAddrs(local bool) func([]ma.Multiaddr) []ma.Multiaddr {
+	return func(addrs []ma.Multiaddr) []ma.Multiaddr {
+		out := advertisable(addrs, local)
+		if local {
+			return out
+		}
+		return slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
+	}
+}
+
+// Addrs returns the addresses at which the main host may be reached, best first:
+// those of the LAN after the public ones, loopback only if there is nothing else,
+// at most MaxAddrs, without a /p2p part. They are meant for contacts: they show
+// the addresses of the home network.
+func (n *Net) Addrs() []ma.Multiaddr {
+	h := n.host(mainHost)
+	if h == nil {
+		return nil
+	}
+	out := advertisable(h.allAddrs(), n.cfg.LANOnly)
+	sortAddrs(out, n.outIP())
+	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return cmp.Compare(b2i(isLocal(a)), b2i(isLocal(b))) })
+	return out[:min(len(out), MaxAddrs)]
+}
+
+// BestAddr returns the one address to print into an invite, and false if there is
+// none for that reach. OnLAN: QUIC at the address of the interface that has the
+// default route, if it has one that is not public; loopback if there is nothing
+// else. Internet: a public address of an interface. Nothing is proven by it: the
+// invite stays "LAN only so far".
+func (n *Net) BestAddr(reach Reach) (ma.Multiaddr, bool) {
+	for _, a := range n.Addrs() {
+		if isLocal(a) == (reach == OnLAN) {
+			return a, true
+		}
+	}
+	return nil, false
+}
+
+// ListenAddrs returns the addresses that the main host listens on, for
+// Config.Prefer of the next run.
+func (n *Net) ListenAddrs() []ma.Multiaddr {
+	if h := n.host(mainHost); h != nil {
+		return h.Network().ListenAddresses()
+	}
+	return nil
+}
+
+// loopbackOnly reports whether all of the main host's addresses are loopback.
+func (n *Net) loopbackOnly() bool {
+	addrs := n.Addrs()
+	return len(addrs) > 0 && isLoopback(addrs[0])
+}
+
+// sortAddrs puts the addresses with the source IP of the default route first,
+// then QUIC before TCP, IPv4 before IPv6, and home networks before those that
+// containers and virtual machines use.
+func sortAddrs(addrs []ma.Multiaddr, out []netip.Addr) {
+	rank := func(a ma.Multiaddr) int {
+		ip, _ := ipOf(a)
+		_, transport := transportOf(a)
+		r := 0
+		if !slices.Contains(out, ip) {
+			r += 8
+		}
+		if transport != "quic" {
+			r += 4
+		}
+		if !ip.Is4() {
+			r += 2
+		}
+		if ip.Is4() && ip.As4()[0] == 172 {
+			r++
+		}
+		return r
+	}
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Compare(b))
+	})
+}
+
+// defaultRouteIPs returns the source addresses of the default routes. Connecting
+// a UDP socket sends nothing.
+func defaultRouteIPs() []netip.Addr {
+	var out []netip.Addr
+	for _, to := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
+		c, err := net.Dial("udp", to)
+		if err != nil {
+			continue
+		}
+		if ap, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil {
+			out = append(out, ap.Addr().Unmap())
+		}
+		c.Close()
+	}
+	return out
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// lanAddrs returns what the LAN host announces: no loopback, nothing public.
+func (n *Net) lanAddrs(h *p2pHost) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, a := range h.allAddrs() {
+		if a, ok := usable(a); ok && isLocal(a) && !isLoopback(a) {
+			out = append(out, a)
+		}
+	}
+	sortAddrs(out, nil)
+	return out[:min(len(out), MaxAddrs)]
+}
+
+func sameAddrs(a, b []ma.Multiaddr) bool {
+	return slices.EqualFunc(a, b, func(x, y ma.Multiaddr) bool { return x.Equal(y) })
+}

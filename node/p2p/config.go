@@ -1,0 +1,163 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Config says what a Net is made of. Key is the only required field.
+type Config struct {
+	// Key is the main transport key, Ed25519. It is not the identity of anybody.
+	Key crypto.PrivKey
+	// Listen are the addresses of the main host. Empty: QUIC and TCP on all
+	// interfaces, IPv4 and IPv6, at random ports. An address given here that cannot
+	// be had is an error of Open; of the default ones it is enough that one works.
+	Listen []ma.Multiaddr
+	// Prefer are the ListenAddrs of the last run. Where Listen is empty, Open tries
+	// their ports first, so that addresses known to others stay true; a port taken
+	// meanwhile is replaced by a random one.
+	Prefer []ma.Multiaddr
+
+	// LAN starts the second host.
+	LAN bool
+	// LANKey is the key of the LAN host, Ed25519. Nil: a fresh one at each Open.
+	LANKey crypto.PrivKey
+	// LANOnly makes the main host, too, refuse every public address, in both
+	// directions and before the handshake.
+	LANOnly bool
+	// MDNS announces the LAN host to the local network and searches it for others.
+	MDNS bool
+	// LANListen replaces the addresses of the LAN host. Empty: QUIC and TCP on all
+	// interfaces at random ports. For simulations.
+	LANListen []ma.Multiaddr
+
+	// Handler gets the events. Nil: nobody does.
+	Handler Handler
+	// Discovery replaces mDNS; the simulation has one. Nil: mDNS if MDNS is set.
+	Discovery Discovery
+	// Options replace the default transports of the main host; LANOptions those of
+	// the LAN host. For simulations.
+	Options, LANOptions []libp2p.Option
+
+	// ConnLow and ConnHigh: above ConnHigh peers the unprotected connections are
+	// closed down to ConnLow peers. Default 64 and 96; the LAN host has half.
+	ConnLow, ConnHigh int
+	// Log gets what is worth knowing. Nil: nothing is logged. No address is logged
+	// above debug level.
+	Log *slog.Logger
+}
+
+// Handler is told what happens on the network. All calls come from the goroutine
+// of Run, one at a time, in order. They must not wait for the network.
+type Handler interface {
+	// Found reports a neighbour that announced itself on the LAN. Who it is, is
+	// unknown; the addresses are checked (see Clean) and at most MaxAddrs.
+	Found(peer.AddrInfo)
+	// Connected reports the first connection with p. Further ones are silent.
+	Connected(p peer.ID, path Path)
+	// Disconnected reports that the last connection with p has gone; path is the
+	// one that Connected had named.
+	Disconnected(p peer.ID, path Path)
+	// AddrsChanged reports that Addrs returns something else than before: another
+	// network, or an interface came or went. It is called once after the start.
+	AddrsChanged()
+}
+
+// Discovery finds the neighbours of the LAN host.
+type Discovery interface {
+	// Run announces self and reports others until ctx ends. It is started again
+	// with a new self after each RotateLAN and each change of addresses. It has
+	// ended every goroutine when it returns. found may be called at any time,
+	// doubles and all; it does not block.
+	Run(ctx context.Context, self peer.AddrInfo, found func(peer.AddrInfo)) error
+}
+
+// Route says how a connection runs.
+type Route string
+
+// The routes that exist now.
+const (
+	Direct Route = "direct" // over a public address
+	LAN    Route = "lan"    // over an address that is not public, loopback included
+)
+
+// Path describes one connection.
+type Path struct {
+	Route     Route
+	Transport string       // "quic" or "tcp"
+	Addr      ma.Multiaddr // of the other side
+	Local     peer.ID      // our transport id on this connection
+	Inbound   bool         // the other side dialled
+}
+
+// Errors that a caller branches on.
+var (
+	ErrPeerID       = errors.New("peer id is not an Ed25519 key")
+	ErrNoAddress    = errors.New("no usable address")
+	ErrNotConnected = errors.New("not connected")
+	ErrNotSupported = errors.New("the other side does not speak this protocol")
+	ErrClosed       = errors.New("network is closed")
+)
+
+// ErrPortTaken is the error of Open when another program listens on an address
+// of Config.Listen.
+type ErrPortTaken struct{ Addr ma.Multiaddr }
+
+func (e *ErrPortTaken) Error() string {
+	return fmt.Sprintf("listen on %s: the port is taken by another program; choose another port, or 0 for any free one", e.Addr)
+}
+
+// DialError is the error of Dial when no address answered.
+type DialError struct {
+	Peer     peer.ID
+	Attempts []Attempt // one per address, at most MaxAddrs
+}
+
+// Attempt is what happened at one address.
+type Attempt struct {
+	Addr ma.Multiaddr
+	Err  error
+}
+
+// Error names no address: addresses do not belong into logs at default level.
+func (e *DialError) Error() string {
+	if len(e.Attempts) == 1 {
+		return "no answer at the one address known"
+	}
+	return fmt.Sprintf("no answer at any of %d addresses", len(e.Attempts))
+}
+
+// Unwrap returns the causes of all attempts.
+func (e *DialError) Unwrap() []error {
+	errs := make([]error, len(e.Attempts))
+	for i, a := range e.Attempts {
+		errs[i] = a.Err
+	}
+	return errs
+}
+
+func (c *Config) validate() error {
+	if c.Key == nil {
+		return errors.New("transport key is missing")
+	}
+	if c.Key.Type() != crypto.Ed25519 {
+		return fmt.Errorf("transport key: %w", ErrPeerID)
+	}
+	if c.LANKey != nil && c.LANKey.Type() != crypto.Ed25519 {
+		return fmt.Errorf("LAN key: %w", ErrPeerID)
+	}
+	if c.LANKey != nil && c.LANKey.Equals(c.Key) {
+		return errors.New("LAN key equals the main transport key: neighbours could follow this device")
+	}
+	if c.ConnHigh < c.ConnLow {
+		return fmt.Errorf("connection limits: high %d is below low %d", c.ConnHigh, c.ConnLow)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+// Package p2p is the only place where kinloom touches the network of other
+// nodes: up to two libp2p hosts behind one router of protocols.
+//
+//   - The main host has the device's transport key. It is reached by addresses
+//     that somebody was given: an invite, a cached address, an address pushed
+//     over an existing session.
+//   - The LAN host has a key of its own that the node replaces every day and at
+//     each change of network (RotateLAN). It alone is announced by mDNS as
+//     _kinloom._udp, it talks to non-public addresses only, and nothing in what
+//     it says links it to the main key or to the key of yesterday. Neighbours
+//     that are contacts recognise each other by the tags of
+//     /kinloom/hello/1, which is not done here.
+//
+// A Net is used like this:
+//
+//	n, err := p2p.New(p2p.Config{Key: key, LAN: true, MDNS: true, Handler: node})
+//	n.Handle(wire.DM, p2p.Limits{Streams: 128, PerPeer: 2}, serveDM) // both hosts
+//	err = n.Open(ctx)                                  // sockets; ErrPortTaken
+//	err = n.Run(ctx)                                   // events, mDNS; until ctx ends
+//	path, err := n.Dial(ctx, id, addrs)                // picks the host
+//	s, err := n.NewStream(ctx, id, wire.DM)            // no round trip of its own
+//
+// New only assembles. Open binds the sockets and starts libp2p; stream handlers
+// may be called from then on. Run delivers events to Config.Handler from one
+// goroutine, announces and searches the LAN, and on return has removed the
+// handlers, closed both hosts and waited for every stream handler. Close does the
+// same for a Net that was opened and never run.
+//
+// # Lazy streams
+//
+// NewStream does not wait for identify nor for the answer of the protocol
+// negotiation: the first Write carries the protocol header and the data in one
+// packet, so the first answer is there after one round trip. If the other side
+// does not speak the protocol, the first Read says so (ErrNotSupported). Dialling
+// takes one round trip over QUIC and three over TCP.
+//
+// # What a stranger can use up
+//
+// Every bound is a named constant in limits.go with its reason. Connections are
+// bounded in total, per address, per /24 and per /48, and in rate, before the
+// handshake. Streams are bounded per peer and per protocol, and each peer and
+// each /24 or /48 has a token bucket for opening them; who keeps running into it
+// is disconnected and refused for BanTime. Memory is bounded per protocol, per
+// peer and in total. One resource manager counts for both hosts. Only Ed25519
+// peer ids are spoken to.
+//
+// # What this package does not do
+//
+// It knows no person, no device and no session. It does not decide whom to dial
+// or when to try again, stores nothing, and does not look through NATs: there is
+// no DHT, relay, hole punching, port mapping or reachability test behind it yet,
+// so BestAddr(Internet) is an address of an interface and not a promise.
+package p2p

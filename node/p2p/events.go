@@ -1,0 +1,235 @@
+package p2p
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// maxFound bounds neighbours that were found and not delivered yet. More are
+// dropped: mDNS repeats itself, and a LAN has not that many nodes.
+const maxFound = 64
+
+// events is what waits for the Handler. It holds which peers changed, not how:
+// the state is looked up on delivery, so nothing can pile up and nothing is
+// missed. Its size is bounded by the connections there are.
+type events struct {
+	wake chan struct{} // one slot
+
+	mu     sync.Mutex // guards the fields below
+	dirty  map[peer.ID]struct{}
+	order  []peer.ID // of dirty
+	kicked []peer.ID
+	found  map[peer.ID]peer.AddrInfo
+	foundQ []peer.ID
+	told   map[peer.ID]told // who was reported as connected
+}
+
+type told struct {
+	conn network.Conn
+	path Path
+}
+
+func newEvents() *events {
+	return &events{
+		wake:  make(chan struct{}, 1),
+		dirty: make(map[peer.ID]struct{}),
+		found: make(map[peer.ID]peer.AddrInfo),
+		told:  make(map[peer.ID]told),
+	}
+}
+
+func (e *events) signal() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// touch notes that the connections with p changed.
+func (e *events) touch(p peer.ID) {
+	e.mu.Lock()
+	if _, ok := e.dirty[p]; !ok {
+		e.dirty[p] = struct{}{}
+		e.order = append(e.order, p)
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
+// kick asks for all connections with p to be closed.
+func (e *events) kick(p peer.ID) {
+	e.mu.Lock()
+	for _, q := range e.kicked {
+		if q == p {
+			e.mu.Unlock()
+			return
+		}
+	}
+	if len(e.kicked) < MaxConns {
+		e.kicked = append(e.kicked, p)
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
+// foundPeer queues a neighbour; a newer announcement replaces the one waiting.
+func (e *events) foundPeer(info peer.AddrInfo) {
+	e.mu.Lock()
+	_, waiting := e.found[info.ID]
+	if waiting || len(e.found) < maxFound {
+		e.found[info.ID] = info
+		if !waiting {
+			e.foundQ = append(e.foundQ, info.ID)
+		}
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
+// next delivers one thing and reports whether there may be more.
+func (e *events) next(n *Net) bool {
+	h := n.cfg.Handler
+	e.mu.Lock()
+	switch {
+	case len(e.kicked) > 0:
+		p := e.kicked[0]
+		e.kicked = e.kicked[1:]
+		e.mu.Unlock()
+		n.log.Warn("peer disconnected: it opens streams without end", "peer", short(p))
+		n.ClosePeer(p)
+		return true
+	case len(e.order) > 0:
+		p := e.order[0]
+		e.order = e.order[1:]
+		delete(e.dirty, p)
+		before, was := e.told[p]
+		c := n.conn(p)
+		if was && c != nil && !before.conn.IsClosed() {
+			e.mu.Unlock()
+			return true // the one reported lives; further ones are silent
+		}
+		var now told
+		if c != nil {
+			now = told{conn: c, path: pathOf(c)}
+			e.told[p] = now
+		} else {
+			delete(e.told, p)
+		}
+		e.mu.Unlock()
+		if was && h != nil {
+			h.Disconnected(p, before.path)
+		}
+		if c != nil && h != nil {
+			h.Connected(p, now.path)
+		}
+		return true
+	case len(e.foundQ) > 0:
+		p := e.foundQ[0]
+		e.foundQ = e.foundQ[1:]
+		info := e.found[p]
+		delete(e.found, p)
+		e.mu.Unlock()
+		if h != nil {
+			h.Found(info)
+		}
+		return true
+	}
+	e.mu.Unlock()
+	return false
+}
+
+// notifiee feeds connection changes of a host into the events.
+func (n *Net) notifiee() network.Notifiee {
+	return &network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) { n.events.touch(c.RemotePeer()) },
+		DisconnectedF: func(nw network.Network, c network.Conn) {
+			p := c.RemotePeer()
+			if nw.Connectedness(p) == network.NotConnected {
+				n.guard.gone(p, time.Now())
+				nw.Peerstore().ClearAddrs(p) // what it said about itself is of no use
+			}
+			n.events.touch(p)
+		},
+	}
+}
+
+// discover runs the discovery for each LAN host in turn.
+func (n *Net) discover(ctx context.Context) {
+	const retry = 30 * time.Second
+	for ctx.Err() == nil {
+		n.mu.RLock()
+		lan, changed := n.hosts[lanHost], n.lanChanged
+		n.mu.RUnlock()
+		if lan == nil {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		n.announce(ctx, lan, changed, retry)
+	}
+}
+
+// announce runs the discovery for one LAN host until it, or its set of
+// addresses, changes.
+func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{}, retry time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	self := peer.AddrInfo{ID: lan.ID(), Addrs: n.lanAddrs(lan)}
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		defer close(done)
+		if len(self.Addrs) == 0 {
+			return // loopback only: nobody to talk to
+		}
+		if err := n.cfg.Discovery.Run(ctx, self, n.foundOnLAN); err != nil && ctx.Err() == nil {
+			n.log.Warn("LAN discovery stopped", "err", err)
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	tick := time.NewTicker(addrsPoll)
+	defer tick.Stop()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			return
+		case <-done:
+			done = nil
+			again = time.After(retry)
+		case <-again:
+			return
+		case <-tick.C:
+			if !sameAddrs(self.Addrs, n.lanAddrs(lan)) {
+				return
+			}
+		}
+	}
+}
+
+// foundOnLAN checks an announcement before it goes any further.
+func (n *Net) foundOnLAN(info peer.AddrInfo) {
+	self, lan := n.PeerIDs()
+	if info.ID == self || info.ID == lan || !isEd25519(info.ID) {
+		return
+	}
+	out := peer.AddrInfo{ID: info.ID}
+	for _, a := range info.Addrs {
+		// Loopback is never a neighbour's address, whatever this node has itself.
+		if a, ok := usable(a); ok && isLocal(a) && !isLoopback(a) && len(out.Addrs) < MaxAddrs {
+			out.Addrs = append(out.Addrs, a)
+		}
+	}
+	if len(out.Addrs) > 0 {
+		n.events.foundPeer(out)
+	}
+}

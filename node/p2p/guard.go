@@ -1,0 +1,249 @@
+package p2p
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+var (
+	errGuardPublic = errors.New("public address refused: only the local network is spoken to")
+	errGuardRate   = errors.New("too many streams")
+)
+
+// guard is what both hosts ask before they let a connection or stream in. It
+// holds the token buckets for streams and the bans.
+type guard struct {
+	mu      sync.Mutex // guards all below
+	peers   map[peer.ID]*bucket
+	subnets map[netip.Prefix]*bucket
+	from    map[peer.ID]netip.Prefix // of connected peers, by their first connection
+	bans    map[peer.ID]time.Time    // until
+	kick    func(peer.ID)            // called without mu; must not block
+}
+
+func newGuard(kick func(peer.ID)) *guard {
+	return &guard{
+		peers:   make(map[peer.ID]*bucket),
+		subnets: make(map[netip.Prefix]*bucket),
+		from:    make(map[peer.ID]netip.Prefix),
+		bans:    make(map[peer.ID]time.Time),
+		kick:    kick,
+	}
+}
+
+// bucket is a token bucket: tokens as of at. It starts full.
+type bucket struct {
+	tokens  float64
+	at      time.Time
+	strikes int // refusals since it was last full
+}
+
+func (b *bucket) take(now time.Time, rate, burst float64) bool {
+	b.tokens = min(burst, b.tokens+rate*max(0, now.Sub(b.at).Seconds()))
+	b.at = now
+	if b.tokens == burst {
+		b.strikes = 0
+	}
+	if b.tokens < 1 {
+		b.strikes++
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+func (b *bucket) full(now time.Time, rate, burst float64) bool {
+	return b.tokens+rate*now.Sub(b.at).Seconds() >= burst
+}
+
+// bucketOf returns the bucket of key. A full table first forgets the full
+// buckets, which are as good as new ones; if none is full the newcomer is refused
+// with nil.
+func bucketOf[K comparable](table map[K]*bucket, key K, now time.Time, rate, burst float64) *bucket {
+	if b, ok := table[key]; ok {
+		return b
+	}
+	if len(table) >= maxBuckets {
+		for k, b := range table {
+			if b.full(now, rate, burst) {
+				delete(table, k)
+			}
+		}
+		if len(table) >= maxBuckets {
+			return nil
+		}
+	}
+	b := &bucket{tokens: burst, at: now}
+	table[key] = b
+	return b
+}
+
+// stream decides about a stream that p opens.
+func (g *guard) stream(p peer.ID, now time.Time) error {
+	kick := false
+	defer func() {
+		if kick {
+			g.kick(p)
+		}
+	}()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now.Before(g.bans[p]) {
+		kick = true
+		return errGuardRate
+	}
+	b := bucketOf(g.peers, p, now, StreamRatePeer, StreamBurstPeer)
+	if b == nil {
+		return errGuardRate
+	}
+	if !b.take(now, StreamRatePeer, StreamBurstPeer) {
+		if b.strikes >= StrikesToBan {
+			g.ban(p, now)
+			kick = true
+		}
+		return errGuardRate
+	}
+	if prefix, ok := g.from[p]; ok {
+		b := bucketOf(g.subnets, prefix, now, StreamRateSubnet, StreamBurstSubnet)
+		if b == nil || !b.take(now, StreamRateSubnet, StreamBurstSubnet) {
+			return errGuardRate
+		}
+	}
+	return nil
+}
+
+// ban refuses p for BanTime. If the table is full of live bans, p gets none: its
+// bucket still refuses it.
+func (g *guard) ban(p peer.ID, now time.Time) {
+	if len(g.bans) >= maxBans {
+		for q, until := range g.bans {
+			if !now.Before(until) {
+				delete(g.bans, q)
+			}
+		}
+		if len(g.bans) >= maxBans {
+			return
+		}
+	}
+	g.bans[p] = now.Add(BanTime)
+}
+
+func (g *guard) banned(p peer.ID, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return now.Before(g.bans[p])
+}
+
+// connected notes where p connects from; the loopback needs no subnet bucket.
+func (g *guard) connected(p peer.ID, remote ma.Multiaddr) {
+	prefix, ok := subnetOf(remote)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.from[p]; !ok {
+		g.from[p] = prefix
+	}
+}
+
+// gone forgets where p came from. Its bucket stays until it is full again, so
+// that reconnecting earns no new burst.
+func (g *guard) gone(p peer.ID, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.from, p)
+	if b, ok := g.peers[p]; ok && b.full(now, StreamRatePeer, StreamBurstPeer) {
+		delete(g.peers, p)
+	}
+}
+
+// subnetOf returns the /24 or /48 of an address.
+func subnetOf(a ma.Multiaddr) (netip.Prefix, bool) {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	addr = addr.Unmap()
+	if addr.IsLoopback() {
+		return netip.Prefix{}, false
+	}
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	prefix, err := addr.Prefix(bits)
+	return prefix, err == nil
+}
+
+// hostGuard is the guard as one host sees it: its resource manager and its
+// connection gater. Refusing in OpenConnection is before the handshake, so a
+// scanner on the other side of the line does not even see a key.
+type hostGuard struct {
+	network.ResourceManager
+	*guard
+	local bool // public addresses are refused
+}
+
+// Close does nothing: the manager belongs to the Net, not to the host.
+func (h *hostGuard) Close() error { return nil }
+
+func (h *hostGuard) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
+	if h.local && !isLocal(endpoint) {
+		return nil, errGuardPublic
+	}
+	return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+}
+
+func (h *hostGuard) OpenStream(p peer.ID, dir network.Direction) (network.StreamManagementScope, error) {
+	if dir == network.DirInbound {
+		if err := h.stream(p, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return h.ResourceManager.OpenStream(p, dir)
+}
+
+func (h *hostGuard) VerifySourceAddress(addr net.Addr) bool {
+	return h.ResourceManager.VerifySourceAddress(addr)
+}
+
+// InterceptPeerDial is asked before anything is done to dial p.
+func (h *hostGuard) InterceptPeerDial(p peer.ID) bool {
+	return isEd25519(p) && !h.banned(p, time.Now())
+}
+
+// InterceptAddrDial is asked before each address.
+func (h *hostGuard) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool {
+	return !h.local || isLocal(a)
+}
+
+// InterceptAccept is asked before the TCP handshake of libp2p and after that of
+// QUIC, which OpenConnection has seen before.
+func (h *hostGuard) InterceptAccept(c network.ConnMultiaddrs) bool {
+	return !h.local || isLocal(c.RemoteMultiaddr())
+}
+
+// InterceptSecured is asked when the key of the other side is known.
+func (h *hostGuard) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	return isEd25519(p) && !h.banned(p, time.Now())
+}
+
+// InterceptUpgraded is asked last; it notes the subnet before the first stream.
+func (h *hostGuard) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
+	h.connected(c.RemotePeer(), c.RemoteMultiaddr())
+	return true, 0
+}

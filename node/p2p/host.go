@@ -1,0 +1,212 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// The two hosts of a Net.
+const (
+	mainHost = iota
+	lanHost
+)
+
+var defaultListen = []ma.Multiaddr{
+	ma.StringCast("/ip4/0.0.0.0/udp/0/quic-v1"),
+	ma.StringCast("/ip4/0.0.0.0/tcp/0"),
+	ma.StringCast("/ip6/::/udp/0/quic-v1"),
+	ma.StringCast("/ip6/::/tcp/0"),
+}
+
+// p2pHost is one libp2p host with what we need to know about it.
+type p2pHost struct {
+	host.Host
+	local bool // speaks to non-public addresses only
+}
+
+// hostSpec says which host to make.
+type hostSpec struct {
+	key       crypto.PrivKey
+	listen    []ma.Multiaddr // all of them must work
+	fallback  []ma.Multiaddr // where listen is empty: one of them must work
+	prefer    []ma.Multiaddr // ports to try first for fallback
+	options   []libp2p.Option
+	local     bool
+	low, high int
+}
+
+// openHost starts a host and binds its sockets.
+func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.Notifiee) (*p2pHost, error) {
+	hg := &hostGuard{ResourceManager: rm, guard: g, local: s.local}
+	cm, err := connmgr.NewConnManager(s.low, s.high, connmgr.WithGracePeriod(20*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("connection manager: %w", err)
+	}
+	// What peers say about themselves is not used for dialling; see dial.go.
+	ps, err := pstoremem.NewPeerstore(pstoremem.WithMaxAddresses(maxBuckets), pstoremem.WithMaxAddressesPerPeer(MaxAddrs))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("peer store: %w", err), cm.Close())
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(s.key),
+		libp2p.Peerstore(ps),
+		libp2p.ResourceManager(hg),
+		libp2p.ConnectionGater(hg),
+		libp2p.ConnectionManager(cm),
+		libp2p.NoListenAddrs, // one by one below: libp2p is content if one of them works
+		libp2p.AddrsFactory(identifyAddrs(s.local)),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.ForceReachabilityPrivate(), // nobody answers AutoNAT yet: no prober in the background
+		libp2p.Ping(false),
+		libp2p.UserAgent("kinloom"),
+		// Friends who are offline would look like a network that swallows UDP or IPv6.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	}
+	if len(s.options) > 0 {
+		opts = append(opts, libp2p.Transport(quic.NewTransport))
+		opts = append(opts, s.options...)
+	} else {
+		opts = append(opts,
+			libp2p.Transport(quic.NewTransport),
+			// With SO_REUSEPORT two nodes would share a taken port and halve its connections.
+			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		)
+	}
+	lh, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("start libp2p: %w", err)
+	}
+	h := &p2pHost{Host: lh, local: s.local}
+	lh.Network().Notify(notify)
+	if err := h.listen(s); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *p2pHost) listen(s hostSpec) error {
+	// Listen of the interface drops the cause, which we need to tell a taken port.
+	nw, ok := h.Network().(interface{ AddListenAddr(ma.Multiaddr) error })
+	if !ok {
+		return fmt.Errorf("bug: network %T cannot listen on one address", h.Network())
+	}
+	for _, a := range s.listen {
+		if err := nw.AddListenAddr(a); err != nil {
+			return listenError(a, err)
+		}
+	}
+	if len(s.listen) > 0 {
+		return nil
+	}
+	var first error
+	ok = false
+	for _, a := range s.fallback {
+		err := errors.New("not tried")
+		for _, p := range s.prefer {
+			if sameKind(a, p) {
+				if err = nw.AddListenAddr(p); err == nil {
+					break
+				}
+			}
+		}
+		if err != nil {
+			err = nw.AddListenAddr(a)
+		}
+		ok = ok || err == nil
+		if err != nil && first == nil {
+			first = listenError(a, err)
+		}
+	}
+	if !ok {
+		return first
+	}
+	return nil
+}
+
+// sameKind reports whether two listen addresses differ in their port at most.
+func sameKind(a, b ma.Multiaddr) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Code() != b[i].Code() || i != 1 && a[i].Value() != b[i].Value() {
+			return false
+		}
+	}
+	return true
+}
+
+// wsaeAddrInUse is what Windows calls EADDRINUSE.
+const wsaeAddrInUse = syscall.Errno(10048)
+
+func listenError(a ma.Multiaddr, err error) error {
+	if no, ok := errors.AsType[syscall.Errno](err); ok && (no == syscall.EADDRINUSE || no == wsaeAddrInUse) {
+		return &ErrPortTaken{Addr: a}
+	}
+	if errors.Is(err, transport.ErrListenerClosed) || errors.Is(err, swarm.ErrSwarmClosed) {
+		return ErrClosed
+	}
+	return fmt.Errorf("listen on %s: %w", a, err)
+}
+
+// allAddrs returns all direct addresses, those that identify leaves out included.
+func (h *p2pHost) allAddrs() []ma.Multiaddr {
+	if b, ok := h.Host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
+		return b.AllAddrs()
+	}
+	return h.Host.Addrs()
+}
+
+// conn returns the best open connection with p: any, preferring the newest.
+func (h *p2pHost) conn(p peer.ID) network.Conn {
+	conns := h.Network().ConnsToPeer(p)
+	for i := len(conns) - 1; i >= 0; i-- {
+		if !conns[i].IsClosed() {
+			return conns[i]
+		}
+	}
+	return nil
+}
+
+// dial opens a connection with p at one of addrs, and only there.
+func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) error {
+	ps := h.Peerstore()
+	ps.ClearAddrs(p)
+	ps.AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	// Forcing a direct dial also skips libp2p's back-off: when to try again is decided
+	// by the caller, who knows that the network has changed or somebody is waiting.
+	_, err := h.Network().DialPeer(network.WithForceDirectDial(ctx, "kinloom"), p)
+	return err
+}
+
+// pathOf describes a connection.
+func pathOf(c network.Conn) Path {
+	addr := c.RemoteMultiaddr()
+	_, transport := transportOf(addr)
+	path := Path{Route: Direct, Transport: transport, Addr: addr, Local: c.LocalPeer(), Inbound: c.Stat().Direction == network.DirInbound}
+	if isLocal(addr) {
+		path.Route = LAN
+	}
+	return path
+}

@@ -1,0 +1,197 @@
+package p2p
+
+import (
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/x/rate"
+)
+
+// Bounds on what others can use up. Both hosts together, if not said otherwise.
+const (
+	// MaxAddrs is how many addresses of one peer are looked at. A node has two
+	// transports and a handful of interfaces; more is a way to make us dial victims.
+	MaxAddrs = 16
+	// MaxConns bounds open connections in total, MaxConnsIn those that others opened.
+	// The connection manager trims to ConnHigh long before, but only every 10 s.
+	MaxConns   = 320
+	MaxConnsIn = 192
+	// MaxHandshakes bounds connections whose peer is not known yet. A handshake takes
+	// at most a few round trips, so this is thousands a minute.
+	MaxHandshakes = 64
+	// MaxConnsPeer bounds connections of one peer. The dialler tries up to 8 addresses
+	// at once, which count until they fail.
+	MaxConnsPeer = 8
+	// MaxConnsIP, MaxConnsSubnet bound connections from one address (IPv6: /64) and
+	// from one /24 (IPv6: /48). A home behind one address has a few devices, a
+	// flooder has a subnet; the subnet's share is a sixth of MaxConnsIn.
+	MaxConnsIP     = 8
+	MaxConnsSubnet = 32
+	// ConnRateIP, ConnRateSubnet are new connections per second, in either direction,
+	// after a burst of ConnBurstIP, ConnBurstSubnet. A handshake costs about 1 ms of
+	// CPU; a node that lost its network comes back with a few dials per contact.
+	ConnRateIP      = 0.5
+	ConnBurstIP     = 16
+	ConnRateSubnet  = 2
+	ConnBurstSubnet = 64
+
+	// MaxStreamsPeer bounds open streams of one peer in one direction. kinloom needs
+	// one per protocol, libp2p's identify two.
+	MaxStreamsPeer = 48
+	// MaxStreamsUnnamed bounds streams whose protocol is not negotiated yet; each
+	// lives 10 s at most. All of MaxConnsIn peers at a third of their share.
+	MaxStreamsUnnamed = 3072
+	// MaxStreams bounds open streams in total.
+	MaxStreams = 6144
+	// StreamRatePeer, StreamRateSubnet are new streams per second that a peer, and all
+	// peers of one /24 or /48, may open after a burst.
+	StreamRatePeer    = 8
+	StreamBurstPeer   = 64
+	StreamRateSubnet  = 32
+	StreamBurstSubnet = 256
+	// StrikesToBan is how many streams beyond its bucket a peer may try before it is
+	// disconnected, and refused for BanTime. Refusing costs a packet each; a peer
+	// that ignores some hundred of them does it on purpose.
+	StrikesToBan = 256
+	BanTime      = 5 * time.Minute
+	// maxBuckets bounds the tables of token buckets, and maxBans the table of bans.
+	maxBuckets = 4096
+	maxBans    = 1024
+
+	// MemoryBase plus 1/8 of the machine's memory is what libp2p may reserve for
+	// buffers; MemoryPeer is one peer's part.
+	MemoryBase = 64 << 20
+	MemoryPeer = 32 << 20
+)
+
+// Limits bound one protocol. A zero field means the default.
+type Limits struct {
+	Streams      int   // open streams in one direction; default 64
+	PerPeer      int   // of them with one peer; default 4
+	StreamMemory int   // bytes reserved for each stream while it is open; default 64 KiB, two frames
+	Memory       int64 // bytes for all streams; default Streams x 2 x StreamMemory
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Streams <= 0 {
+		l.Streams = 64
+	}
+	if l.PerPeer <= 0 {
+		l.PerPeer = 4
+	}
+	if l.StreamMemory <= 0 {
+		l.StreamMemory = 64 << 10
+	}
+	if l.Memory <= 0 {
+		l.Memory = 2 * int64(l.Streams) * int64(l.StreamMemory)
+	}
+	return l
+}
+
+// limiter answers the resource manager's questions: fixed limits for all that is
+// libp2p's own, the registered ones for our protocols.
+type limiter struct {
+	rcmgr.Limiter
+	mu    sync.RWMutex // guards proto
+	proto map[protocol.ID]Limits
+}
+
+func newLimiter() *limiter {
+	cfg := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&cfg)
+	cfg.SystemBaseLimit = rcmgr.BaseLimit{
+		Conns: MaxConns, ConnsInbound: MaxConnsIn, ConnsOutbound: MaxConns - MaxConnsIn,
+		Streams: MaxStreams, StreamsInbound: MaxStreams, StreamsOutbound: MaxStreams,
+		Memory: MemoryBase, FD: cfg.SystemBaseLimit.FD,
+	}
+	// 1 GiB for each GiB of the budget, which is 1/8 of the memory present.
+	cfg.SystemLimitIncrease = rcmgr.BaseLimitIncrease{Memory: 1 << 30, FDFraction: 1}
+	cfg.TransientBaseLimit = rcmgr.BaseLimit{
+		Conns: 2 * MaxHandshakes, ConnsInbound: MaxHandshakes, ConnsOutbound: MaxHandshakes,
+		Streams: MaxStreamsUnnamed, StreamsInbound: MaxStreamsUnnamed, StreamsOutbound: MaxStreamsUnnamed,
+		Memory: MemoryBase / 2, FD: cfg.TransientBaseLimit.FD,
+	}
+	cfg.TransientLimitIncrease = rcmgr.BaseLimitIncrease{FDFraction: 0.25}
+	cfg.PeerBaseLimit = rcmgr.BaseLimit{
+		Conns: MaxConnsPeer, ConnsInbound: MaxConnsPeer, ConnsOutbound: MaxConnsPeer,
+		Streams: 2 * MaxStreamsPeer, StreamsInbound: MaxStreamsPeer, StreamsOutbound: MaxStreamsPeer,
+		Memory: MemoryPeer, FD: MaxConnsPeer,
+	}
+	cfg.PeerLimitIncrease = rcmgr.BaseLimitIncrease{}
+	return &limiter{Limiter: rcmgr.NewFixedLimiter(cfg.AutoScale()), proto: make(map[protocol.ID]Limits)}
+}
+
+func (l *limiter) set(id protocol.ID, lim Limits) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proto[id] = lim
+}
+
+func (l *limiter) get(id protocol.ID) (Limits, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	lim, ok := l.proto[id]
+	return lim, ok
+}
+
+// GetProtocolLimits is asked when the first stream of a protocol opens.
+func (l *limiter) GetProtocolLimits(id protocol.ID) rcmgr.Limit {
+	lim, ok := l.get(id)
+	if !ok {
+		return l.Limiter.GetProtocolLimits(id)
+	}
+	return &rcmgr.BaseLimit{Streams: 2 * lim.Streams, StreamsInbound: lim.Streams, StreamsOutbound: lim.Streams, Memory: lim.Memory}
+}
+
+// GetProtocolPeerLimits is asked when the first stream of a protocol opens with a peer.
+func (l *limiter) GetProtocolPeerLimits(id protocol.ID) rcmgr.Limit {
+	lim, ok := l.get(id)
+	if !ok {
+		return l.Limiter.GetProtocolPeerLimits(id)
+	}
+	return &rcmgr.BaseLimit{
+		Streams: 2 * lim.PerPeer, StreamsInbound: lim.PerPeer, StreamsOutbound: lim.PerPeer,
+		Memory: 2 * int64(lim.PerPeer) * int64(lim.StreamMemory),
+	}
+}
+
+// newResourceManager counts for both hosts. Loopback keeps libp2p's exemption
+// from the per-address bounds: who is on this machine has other ways to hurt.
+func newResourceManager(l *limiter) (network.ResourceManager, error) {
+	rates := rate.Limiter{
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{
+				{PrefixLength: 32, Limit: rate.Limit{RPS: ConnRateIP, Burst: ConnBurstIP}},
+				{PrefixLength: 24, Limit: rate.Limit{RPS: ConnRateSubnet, Burst: ConnBurstSubnet}},
+			},
+			IPv6SubnetLimits: []rate.SubnetLimit{
+				{PrefixLength: 64, Limit: rate.Limit{RPS: ConnRateIP, Burst: ConnBurstIP}},
+				{PrefixLength: 48, Limit: rate.Limit{RPS: ConnRateSubnet, Burst: ConnBurstSubnet}},
+			},
+			GracePeriod: time.Minute,
+		},
+	}
+	for _, l := range append(rcmgr.DefaultNetworkPrefixLimitV4, rcmgr.DefaultNetworkPrefixLimitV6...) {
+		rates.NetworkPrefixLimits = append(rates.NetworkPrefixLimits, rate.PrefixLimit{Prefix: l.Network})
+	}
+	return rcmgr.NewResourceManager(l,
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithConnRateLimiters(&rates),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: MaxConnsIP}, {PrefixLength: 24, ConnCount: MaxConnsSubnet}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: MaxConnsIP}, {PrefixLength: 48, ConnCount: MaxConnsSubnet}},
+		))
+}
+
+// isEd25519 reports whether p is the inlined form of an Ed25519 key: the
+// identity multihash of 36 bytes of protobuf. Other kinds are slow to check (RSA)
+// or never used here.
+func isEd25519(p peer.ID) bool {
+	const prefix = "\x00\x24\x08\x01\x12\x20"
+	return len(p) == len(prefix)+32 && string(p[:len(prefix)]) == prefix
+}

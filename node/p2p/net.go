@@ -1,0 +1,281 @@
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/transport"
+)
+
+// Net is the node's network: the main host, the LAN host and the router above
+// them. All methods may be called from any goroutine.
+type Net struct {
+	cfg    Config
+	log    *slog.Logger
+	id     peer.ID
+	limits *limiter
+	guard  *guard
+	events *events
+	served sync.WaitGroup // stream handlers at work
+
+	lifecycle sync.Mutex // held by Open, RotateLAN and shutdown
+	mu        sync.RWMutex
+	// mu guards the fields below.
+	rm     network.ResourceManager
+	hosts  [2]*p2pHost // main, LAN; nil if not there
+	routes map[protocol.ID]*route
+	closed bool
+	// lanChanged is closed and replaced when the LAN host is.
+	lanChanged chan struct{}
+}
+
+// New assembles a Net. It starts nothing and binds nothing.
+func New(cfg Config) (*Net, error) {
+	if cfg.ConnLow == 0 && cfg.ConnHigh == 0 {
+		cfg.ConnLow, cfg.ConnHigh = 64, 96
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	id, err := peer.IDFromPrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("transport key: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Discovery == nil && cfg.MDNS {
+		cfg.Discovery = &mdns{log: cfg.Log}
+	}
+	n := &Net{
+		cfg: cfg, log: cfg.Log, id: id, limits: newLimiter(),
+		routes: make(map[protocol.ID]*route), lanChanged: make(chan struct{}),
+	}
+	n.events = newEvents()
+	n.guard = newGuard(n.events.kick)
+	return n, nil
+}
+
+// Open binds the sockets and starts the hosts. Stream handlers may be called
+// before it returns. Errors: ErrPortTaken, ErrClosed, or what the system said.
+func (n *Net) Open(ctx context.Context) error {
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if n.host(mainHost) != nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	rm, err := newResourceManager(n.limits)
+	if err != nil {
+		return fmt.Errorf("resource manager: %w", err)
+	}
+	n.mu.Lock()
+	n.rm = rm
+	n.mu.Unlock()
+	h, err := openHost(hostSpec{
+		key: n.cfg.Key, listen: n.cfg.Listen, fallback: defaultListen, prefer: n.cfg.Prefer, options: n.cfg.Options,
+		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh,
+	}, rm, n.guard, n.notifiee())
+	if err != nil {
+		return errors.Join(err, rm.Close())
+	}
+	n.adopt(mainHost, h)
+	if n.cfg.LAN {
+		if err := n.openLAN(n.cfg.LANKey); err != nil {
+			// The main host is worth having without it: say so and go on.
+			n.log.Warn("no LAN host", "err", err)
+		}
+	}
+	return nil
+}
+
+// openLAN starts the LAN host and closes the one before. The caller holds
+// lifecycle.
+func (n *Net) openLAN(key crypto.PrivKey) error {
+	if key == nil {
+		var err error
+		if key, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
+			return fmt.Errorf("LAN key: %w", err)
+		}
+	}
+	n.mu.RLock()
+	rm := n.rm
+	n.mu.RUnlock()
+	h, err := openHost(hostSpec{
+		key: key, listen: n.cfg.LANListen, fallback: defaultListen, options: n.cfg.LANOptions,
+		local: true, low: max(1, n.cfg.ConnLow/2), high: max(1, n.cfg.ConnHigh/2),
+	}, rm, n.guard, n.notifiee())
+	if err != nil {
+		return fmt.Errorf("LAN host: %w", err)
+	}
+	if old := n.adopt(lanHost, h); old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+// RotateLAN replaces the LAN host by one with another key and other ports. The
+// node does it every day, and on a change of network. Connections of the old
+// host end with Disconnected. It does nothing where there is no LAN host.
+func (n *Net) RotateLAN(key crypto.PrivKey) error {
+	if key != nil && (key.Type() != crypto.Ed25519 || key.Equals(n.cfg.Key)) {
+		return fmt.Errorf("LAN key: %w, or equals the main key", ErrPeerID)
+	}
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if !n.cfg.LAN || n.host(mainHost) == nil {
+		return nil
+	}
+	if len(n.cfg.LANListen) > 0 { // the simulated address can be bound once only
+		if old := n.adopt(lanHost, nil); old != nil {
+			if err := old.Close(); err != nil {
+				return fmt.Errorf("close LAN host: %w", err)
+			}
+		}
+	}
+	return n.openLAN(key)
+}
+
+// adopt puts h (or nil) into its place, with the handlers of all routes, and
+// returns what was there.
+func (n *Net) adopt(which int, h *p2pHost) *p2pHost {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.hosts[which]
+	n.hosts[which] = h
+	if h != nil {
+		for _, r := range n.routes {
+			h.SetStreamHandler(r.id, n.serve(r))
+		}
+	}
+	if which == lanHost {
+		close(n.lanChanged)
+		n.lanChanged = make(chan struct{})
+	}
+	return old
+}
+
+// host returns the main or LAN host, or nil.
+func (n *Net) host(which int) *p2pHost {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.hosts[which]
+}
+
+func (n *Net) isClosed() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.closed
+}
+
+// PeerIDs returns the main transport id, and that of the LAN host, empty if
+// there is none at the moment.
+func (n *Net) PeerIDs() (main, lan peer.ID) {
+	if h := n.host(lanHost); h != nil {
+		lan = h.ID()
+	}
+	return n.id, lan
+}
+
+// outIP returns the source addresses of the default routes, none in a simulation.
+func (n *Net) outIP() []netip.Addr {
+	if len(n.cfg.Options) > 0 {
+		return nil
+	}
+	return defaultRouteIPs()
+}
+
+// addrsPoll is how often Run looks for changed addresses; libp2p itself looks at
+// the interfaces every 5 s.
+const addrsPoll = 5 * time.Second
+
+// Run delivers events and searches the LAN until ctx ends, then closes
+// everything and waits for it. It opens the Net if Open was not called. It
+// returns nil when it was ctx that ended it.
+func (n *Net) Run(ctx context.Context) error {
+	if err := n.Open(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	if n.cfg.Discovery != nil && n.cfg.LAN {
+		wg.Go(func() { n.discover(ctx) })
+	}
+	n.deliver(ctx)
+	wg.Wait()
+	return n.shutdown()
+}
+
+// deliver is the one goroutine that calls the Handler.
+func (n *Net) deliver(ctx context.Context) {
+	tick := time.NewTicker(addrsPoll)
+	defer tick.Stop()
+	last := ""
+	for {
+		if now := fmt.Sprint(n.Addrs()); now != last {
+			last = now
+			if n.cfg.Handler != nil {
+				n.cfg.Handler.AddrsChanged()
+			}
+		}
+		for more := true; more && ctx.Err() == nil; {
+			more = n.events.next(n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.events.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// Close ends a Net that is opened and not run. After Run it does nothing.
+func (n *Net) Close() error { return n.shutdown() }
+
+// shutdown removes the handlers, closes the hosts, waits for stream handlers, and
+// closes the resource manager.
+func (n *Net) shutdown() error {
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	n.mu.Lock()
+	hosts, rm := n.hosts, n.rm
+	n.hosts, n.rm, n.closed = [2]*p2pHost{}, nil, true
+	routes := n.routes
+	n.routes = make(map[protocol.ID]*route)
+	n.mu.Unlock()
+	var errs []error
+	for _, h := range hosts {
+		if h == nil {
+			continue
+		}
+		for id := range routes {
+			h.RemoveStreamHandler(id)
+		}
+		if err := h.Close(); err != nil && !errors.Is(err, transport.ErrListenerClosed) {
+			errs = append(errs, fmt.Errorf("close host: %w", err))
+		}
+	}
+	n.served.Wait()
+	if rm != nil {
+		errs = append(errs, rm.Close())
+	}
+	return errors.Join(errs...)
+}
