@@ -53,7 +53,7 @@ type ordering struct {
 	queues [][]int
 	queue  []int  // of each node, its queue
 	placed []bool // of each node
-	// waits lists, for a node that heads of queues wait for, these queues.
+	// waits lists, for a node that heads of queues wait for, these heads.
 	waits map[int][]int
 	// open counts the parents that the head of each queue waits for.
 	open  []int
@@ -71,7 +71,6 @@ func newOrdering(nodes []Node) *ordering {
 	sorted := make([]int, len(nodes))
 	for i := range nodes {
 		sorted[i] = i
-		o.index[nodes[i].ID] = i
 	}
 	slices.SortFunc(sorted, func(a, b int) int {
 		x, y := &nodes[a], &nodes[b]
@@ -84,6 +83,7 @@ func newOrdering(nodes []Node) *ordering {
 		q := len(o.queues) - 1
 		o.queues[q] = append(o.queues[q], n)
 		o.queue[n] = q
+		o.index[nodes[n].ID] = n
 	}
 	o.open = make([]int, len(o.queues))
 	o.ready.o = o
@@ -109,7 +109,7 @@ func (o *ordering) advance(q int) {
 	for _, p := range o.nodes[head].Parents {
 		if i, ok := o.index[p]; ok && !o.placed[i] && i != head {
 			o.open[q]++
-			o.waits[i] = append(o.waits[i], q)
+			o.waits[i] = append(o.waits[i], head)
 		}
 	}
 	if o.open[q] == 0 {
@@ -125,12 +125,12 @@ func (o *ordering) place(q int) int {
 	waiting := o.waits[n]
 	delete(o.waits, n)
 	for _, w := range waiting {
-		// A queue whose head went ahead in a ring no longer waits.
-		if len(o.queues[w]) == 0 || !slices.Contains(o.nodes[o.queues[w][0]].Parents, o.nodes[n].ID) {
+		if o.placed[w] { // it went ahead in a ring
 			continue
 		}
-		if o.open[w]--; o.open[w] == 0 {
-			heap.Push(&o.ready, w)
+		q := o.queue[w]
+		if o.open[q]--; o.open[q] == 0 {
+			heap.Push(&o.ready, q)
 		}
 	}
 	o.advance(q)
