@@ -26,9 +26,9 @@
 // and no other, and a byte slice takes no array of integers. Every field must
 // be there (ErrMissing) unless it is marked omitempty or, for byte arrays,
 // omitzero; an optional struct is a pointer. An optional field that is there
-// must not be empty. So a
-// value that came in encodes to the bytes it came in, unknown keys apart. A
-// field that a later version adds has to be optional.
+// must not be empty. So a value that came in encodes to the
+// bytes it came in, unknown keys apart. A field that a later version adds has
+// to be optional.
 //
 // Structs embed no others, and a type does not contain itself.
 //

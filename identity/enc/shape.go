@@ -32,7 +32,8 @@ type shape struct {
 type field struct {
 	shape    *shape
 	optional bool // marked omitempty or omitzero
-	empty    byte // first byte of the encoded zero value, which is left out; 0xff: none
+	array    bool // an optional byte array, left out where it is all zeros
+	empty    byte // encoded zero value of other kinds, left out as well; 0xff: none
 }
 
 type shapeKind uint8
@@ -166,6 +167,7 @@ func structField(t reflect.Type, name string, options []string) (key string, fd 
 	fd.empty = 0xff
 	switch t.Kind() {
 	case reflect.Array:
+		fd.array = fd.optional
 		if omitEmpty || fd.optional && t.Elem().Kind() != reflect.Uint8 {
 			return "", fd, errors.New("an optional array is one of bytes and marked omitzero")
 		}
@@ -250,10 +252,7 @@ func (s *shape) conform(c *cursor) error {
 
 // zeroBytes reports whether b is the encoding of a byte array of zeros.
 func (f field) zeroBytes(b []byte) bool {
-	if f.shape == nil || f.shape.kind != shapeFixedBytes {
-		return false
-	}
-	return len(bytes.Trim(b[len(b)-f.shape.length:], "\x00")) == 0
+	return f.array && f.shape != nil && len(bytes.Trim(b[len(b)-f.shape.length:], "\x00")) == 0
 }
 
 // member walks over element n of an array, or one pair of a Go map.
