@@ -1,0 +1,178 @@
+package testnet
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/quic-go/quic-go"
+	"go.uber.org/fx"
+
+	"github.com/kinloom/kinloom/node/p2p"
+)
+
+// port is where every simulated host listens.
+const port = 4001
+
+// maxHosts is how many hosts a Net can have: the numbering of addresses.
+const maxHosts = 10_000
+
+// Host is a machine on the simulated network. It keeps its addresses over
+// restarts of what runs on it.
+type Host struct {
+	net *Net
+	n   int
+	// Addr is the public address of the host, and LANAddr the one on the LAN.
+	Addr, LANAddr ma.Multiaddr
+}
+
+// Host returns machine i, from 0. It is the same one at each call.
+func (n *Net) Host(i int) *Host {
+	if i < 0 || i >= maxHosts {
+		panic(fmt.Sprintf("bug: no host %d", i))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h := n.hosts[i]; h != nil {
+		return h
+	}
+	h := &Host{
+		net: n, n: i,
+		Addr:    ma.StringCast(fmt.Sprintf("/ip4/8.%d.%d.1/udp/%d/quic-v1", i/250, i%250, port)),
+		LANAddr: ma.StringCast(fmt.Sprintf("/ip4/10.0.%d.%d/udp/%d/quic-v1", i/250, i%250+1, port)),
+	}
+	n.hosts[i] = h
+	return h
+}
+
+// Options returns libp2p options for one start of the main host: QUIC over the
+// simulated network. They serve once; a restart takes new ones.
+func (h *Host) Options() []libp2p.Option { return h.quic() }
+
+// Configure fills in what a Net needs to run on this machine: addresses,
+// transports and, if the LAN host is on, the neighbourhood. It serves one start.
+func (h *Host) Configure(cfg *p2p.Config) {
+	cfg.Listen = []ma.Multiaddr{h.Addr}
+	cfg.Options = h.quic()
+	if cfg.LANOnly {
+		cfg.Listen = []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/10.1.%d.%d/udp/%d/quic-v1", h.n/250, h.n%250+1, port))}
+	}
+	if cfg.LAN {
+		cfg.LANListen = []ma.Multiaddr{h.LANAddr}
+		cfg.LANOptions = h.quic()
+		cfg.MDNS = false
+		cfg.Discovery = (*discovery)(h)
+	}
+}
+
+// quic returns the option that puts libp2p's QUIC on this machine's sockets. It
+// asks the resource manager before the handshake, as libp2p's own does.
+func (h *Host) quic() []libp2p.Option {
+	ip := new(sourceIP)
+	return []libp2p.Option{libp2p.QUICReuse(func(lc fx.Lifecycle, srk quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
+		cm, err := quicreuse.NewConnManager(srk, token,
+			quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return ip, nil }),
+			quicreuse.OverrideListenUDP(func(_ string, addr *net.UDPAddr) (net.PacketConn, error) {
+				if addr.IP.IsUnspecified() {
+					return nil, fmt.Errorf("host %d has no interface for %s", h.n, addr)
+				}
+				ip.addr.Store(&addr.IP)
+				return h.net.listen(h.n, addr)
+			}),
+			quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
+			quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+				addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
+				if err != nil {
+					return ctx, fmt.Errorf("remote address: %w", err)
+				}
+				scope, err := rm.OpenConnection(network.DirInbound, false, addr)
+				if err != nil {
+					return ctx, err
+				}
+				context.AfterFunc(ctx, scope.Done)
+				return network.WithConnManagementScope(ctx, scope), nil
+			}),
+		)
+		if err != nil {
+			return nil, err
+		}
+		lc.Append(fx.StopHook(cm.Close))
+		return cm, nil
+	})}
+}
+
+// sourceIP tells QUIC which of its sockets to dial from: the one it listens on.
+type sourceIP struct{ addr atomic.Pointer[net.IP] }
+
+func (s *sourceIP) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) {
+	ip := s.addr.Load()
+	if ip == nil {
+		return nil, fmt.Errorf("host listens nowhere")
+	}
+	return *ip, nil
+}
+
+// announceEvery is how often a simulated neighbour announces itself.
+const announceEvery = 10 * time.Second
+
+// discovery stands in for mDNS: who runs it hears of all others that do, except
+// across a cut.
+type discovery Host
+
+type neighbour struct {
+	run   int
+	info  peer.AddrInfo
+	found func(peer.AddrInfo)
+}
+
+// Run implements p2p.Discovery.
+func (d *discovery) Run(ctx context.Context, self peer.AddrInfo, found func(peer.AddrInfo)) error {
+	n := d.net
+	n.mu.Lock()
+	n.lastLAN++
+	me := &neighbour{run: n.lastLAN, info: self, found: found}
+	n.lan[d.n] = me
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.lan[d.n] == me {
+			delete(n.lan, d.n)
+		}
+	}()
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	for {
+		for _, other := range n.neighbours(d.n) {
+			other.found(self)
+			found(other.info)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// neighbours returns who is on the LAN and hears host i, in the order they came.
+func (n *Net) neighbours(i int) []*neighbour {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []*neighbour
+	for j, other := range n.lan {
+		if j != i && !n.cuts[pair{i, j}] && !n.cuts[pair{j, i}] {
+			out = append(out, other)
+		}
+	}
+	slices.SortFunc(out, func(a, b *neighbour) int { return a.run - b.run })
+	return out
+}
