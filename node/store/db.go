@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
+
+	"github.com/ncruces/go-sqlite3"
 )
 
 // fileOptions say how one database is opened.
@@ -42,9 +44,10 @@ type database struct {
 
 	closed atomic.Bool
 	fatal  atomic.Bool
-	syncs  int // failed syncs so far; owned by the writer
+	syncs  atomic.Int64 // syncs that failed
 
 	wal          atomic.Int64  // pages in the WAL after the last commit
+	brought      atomic.Int64  // of these, already in the file
 	commits      atomic.Uint64 // for the idle checkpoint
 	checkpointed atomic.Uint64 // value of commits at the last complete checkpoint
 	failed       atomic.Int64  // checkpoints that failed in a row
@@ -52,30 +55,34 @@ type database struct {
 
 // write runs f in one IMMEDIATE transaction and commits it.
 func (d *database) write(ctx context.Context, f func(*Tx) error) error {
-	c, err := d.take(ctx, d.writer)
-	if err != nil {
-		return err
-	}
-	tx := &Tx{d: d, c: c, s: d.s, changed: d.changed.Load(), bound: d.bound}
-	err = c.run(ctx, tx, c.immediate, f)
-	if err == nil {
-		d.changed.Store(tx.changed)
-		d.bound = tx.bound
-		d.commits.Add(1)
-		if d.wal.Load() >= autoCheckpoint {
-			d.checkpointOn(c, false)
-		}
-	} else if syncFailed(err) {
-		c, err = d.distrust(c, err)
-	}
-	d.writer <- c
-	if err != nil {
-		return d.mapError(err)
-	}
-	for _, f := range tx.after {
+	after, err := d.commit(ctx, f)
+	for _, f := range after {
 		f()
 	}
-	return nil
+	return err
+}
+
+// commit is write without what follows the commit.
+func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), error) {
+	c, err := d.take(ctx, d.writer)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { d.writer <- c }()
+	tx := &Tx{d: d, c: c, s: d.s, changed: d.changed.Load(), bound: d.bound}
+	if err := c.run(ctx, tx, c.immediate, f); err != nil {
+		if syncFailed(err) {
+			c, err = d.distrust(c, err)
+		}
+		return nil, d.mapError(err)
+	}
+	d.changed.Store(tx.changed)
+	d.bound = tx.bound
+	d.commits.Add(1)
+	if d.due() {
+		c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_PASSIVE) // logged and counted there
+	}
+	return tx.after, nil
 }
 
 // read runs f on one snapshot.
@@ -129,20 +136,20 @@ func (d *database) connectReaders() error {
 	return nil
 }
 
-// disconnectAll waits for every connection that was opened, and closes it, the
-// writer last: it takes the WAL with it.
+// disconnectAll closes what is in the channels, the writer last: it takes the
+// WAL with it. For a database that nobody else has yet.
 func (d *database) disconnectAll() error {
 	var errs []error
 	if d.path != "" {
-		for n := len(d.readers); n > 0; n-- {
+		for range len(d.readers) {
 			errs = append(errs, (<-d.readers).close())
 		}
 	}
-	errs = append(errs, (<-d.writer).close())
-	return errors.Join(errs...)
+	return errors.Join(append(errs, (<-d.writer).close())...)
 }
 
 // close ends the database: the WAL goes into the file, the connections close.
+// It waits for the transactions that run.
 func (d *database) close() error {
 	if d.closed.Swap(true) {
 		return nil
@@ -151,21 +158,22 @@ func (d *database) close() error {
 	var errs []error
 	if d.path != "" {
 		for range d.all {
-			if r := <-d.readers; r != nil {
-				errs = append(errs, r.close())
-			}
+			errs = append(errs, (<-d.readers).close())
 		}
-		if !d.fatal.Load() {
+		if w != nil && !d.fatal.Load() {
 			errs = append(errs, d.mapError(w.truncate()))
+		}
+		// Whoever still waits for a connection finds the database closed.
+		if d.all > 0 {
+			d.readers <- nil
 		}
 	}
 	errs = append(errs, w.close())
-	// Whoever still waits for a connection finds the database closed.
 	d.writer <- nil
 	return errors.Join(errs...)
 }
 
-// remove takes the files of a closed database away.
+// files are the names that SQLite may give to a database and its parts.
 func (d *database) files() []string {
 	return []string{d.path, d.path + "-wal", d.path + "-shm", d.path + "-journal"}
 }

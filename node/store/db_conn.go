@@ -51,10 +51,12 @@ func (d *database) connect(reader bool) (_ *conn, err error) {
 		}
 	}()
 	if d.path != "" {
-		if err := setKey(c, d.o.key); err != nil {
+		if err := unlock(c, d.o.key); err != nil {
 			return nil, err
 		}
-		if err := showHeader(c); err != nil {
+	}
+	if d.path == "" {
+		if err := setPageSize(c); err != nil {
 			return nil, err
 		}
 	}
@@ -65,6 +67,25 @@ func (d *database) connect(reader bool) (_ *conn, err error) {
 		return nil, err
 	}
 	return newConn(c)
+}
+
+// unlock makes the file readable: the key, then the page size (a page read in
+// another size would fail its checksum), then the header.
+func unlock(c *sqlite3.Conn, key [32]byte) error {
+	if err := setKey(c, key); err != nil {
+		return err
+	}
+	if err := setPageSize(c); err != nil {
+		return err
+	}
+	return showHeader(c)
+}
+
+func setPageSize(c *sqlite3.Conn) error {
+	if err := c.Exec(fmt.Sprintf("PRAGMA page_size=%d", pageSize)); err != nil {
+		return fmt.Errorf("set the page size: %w", err)
+	}
+	return nil
 }
 
 // setKey hands the cipher its key. The text of the statement goes nowhere else.
@@ -106,7 +127,6 @@ func mainFile(c *sqlite3.Conn) (vfs.File, error) {
 func (d *database) setup(c *sqlite3.Conn, reader bool) error {
 	pragmas := []string{
 		"busy_timeout=10000",
-		fmt.Sprintf("page_size=%d", pageSize),
 		"journal_mode=" + d.journal(),
 		"synchronous=" + d.synchronous(),
 		"secure_delete=on",

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -46,6 +48,9 @@ type Store struct {
 	opts   Options
 	log    *slog.Logger
 	memory string // unique part of the names of memory databases
+
+	mu  sync.Mutex  // guards dbs
+	dbs []*database // every database that was opened
 
 	account *database
 	index   *indexer
@@ -90,6 +95,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(fmt.Errorf("open store: %w", err), s.Close())
 		}
 	}()
+	if err := s.accountLost(); err != nil {
+		return nil, err
+	}
 	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), block: true, migrations: s.opts.migrations})
 	if err != nil {
 		return nil, err
@@ -97,7 +105,38 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.index, err = openIndexer(ctx, s); err != nil {
 		return nil, err
 	}
+	if o.Dir != "" {
+		s.wg.Go(func() { s.idle(s.stop) })
+	}
 	return s, nil
+}
+
+// accountLost refuses to start an empty account beside the remains of another:
+// account.db is the first file of a home, so it is never the only one missing.
+func (s *Store) accountLost() error {
+	if s.opts.Dir == "" {
+		return nil
+	}
+	if n, err := fileSize(filepath.Join(s.opts.Dir, AccountFile)); err != nil || n >= 0 {
+		return err
+	}
+	for _, name := range []string{IndexFile, NetFile} {
+		n, err := fileSize(filepath.Join(s.opts.Dir, name))
+		if err != nil {
+			return err
+		}
+		if n >= 0 {
+			return fmt.Errorf("%s: %w", AccountFile, ErrMissing)
+		}
+	}
+	return nil
+}
+
+// databases are those that were opened so far.
+func (s *Store) databases() []*database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.dbs)
 }
 
 // accountReaders is the number of connections that read account.db. Each
@@ -107,20 +146,6 @@ func accountReaders() int {
 		return 1
 	}
 	return 3
-}
-
-// openFile opens one database of the home with the store's keys, creating it
-// if there is none. The caller closes it.
-func (s *Store) openFile(ctx context.Context, name string, o fileOptions) (*database, error) {
-	o.id = s.opts.IDs[name]
-	if s.opts.Dir != "" {
-		o.key = s.opts.Key(name)
-	}
-	d := s.newDatabase(name, o)
-	if err := d.open(ctx); err != nil {
-		return nil, d.mapError(err)
-	}
-	return d, nil
 }
 
 // Write runs f in one transaction of account.db. It returns nil only when the
