@@ -54,11 +54,10 @@ func ParseCell(b []byte) (CellID, []byte, error) {
 	return id, sealed, nil
 }
 
-// Padme returns the size of the bucket that n bytes are padded to: at least
-// MinCell, and so few sizes that a length tells O(log log n) bits. Above
-// MinCell it adds at most 12 %, for 1 KiB and more at most 7 %. The scheme is
-// that of Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-// Communication with PURBs" (PoPETs 2019).
+// Padme returns the size of the bucket that n bytes are padded to, at least
+// MinCell. There are 97 such sizes up to CellSize, and above MinCell they add at
+// most 6.3 %. The scheme is that of Nikitin et al., "Reducing Metadata Leakage
+// from Encrypted Files and Communication with PURBs" (PoPETs 2019).
 func Padme(n int) int {
 	if n <= MinCell {
 		return MinCell
