@@ -60,9 +60,11 @@ func (tx *Tx) Exec(sql string, args ...any) error {
 		return err
 	}
 	if err = bind(st, args); err == nil {
-		err = st.Exec()
+		err = st.Exec() // resets
 	}
-	tx.release(st, own)
+	if own {
+		tx.release(st, own)
+	}
 	return tx.failed(err)
 }
 
@@ -167,9 +169,7 @@ func (tx *Tx) release(st *sqlite3.Stmt, own bool) {
 		_ = st.Close() // repeats the error of the last step
 		return
 	}
-	if st.Busy() {
-		_ = st.Reset() // likewise
-	}
+	_ = st.Reset() // likewise
 }
 
 // failed remembers an error that ends the transaction: after an I/O error or a

@@ -34,6 +34,7 @@ type Options struct {
 
 	vfs        string            // tests put a faulty file system in
 	migrations []func(*Tx) error // tests add one
+	quotas     [classes]int64    // tests need them small
 }
 
 // Files of a home.
@@ -54,6 +55,7 @@ type Store struct {
 
 	account *database
 	index   *indexer
+	net     *Datastore
 
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -103,6 +105,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if s.index, err = openIndexer(ctx, s); err != nil {
+		return nil, err
+	}
+	if s.net, err = openDatastore(ctx, s); err != nil {
 		return nil, err
 	}
 	if o.Dir != "" {
@@ -163,6 +168,9 @@ func (s *Store) Close() error {
 		close(s.stop)
 		s.wg.Wait()
 		var errs []error
+		if s.net != nil {
+			errs = append(errs, s.net.d.Load().close())
+		}
 		if s.index != nil {
 			errs = append(errs, s.index.close())
 		}
