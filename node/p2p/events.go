@@ -157,9 +157,12 @@ func (n *Net) notifiee() network.Notifiee {
 	}
 }
 
+// discoverRetry is how long to wait after the discovery failed, as it does on a
+// machine without a network.
+const discoverRetry = 30 * time.Second
+
 // discover runs the discovery for each LAN host in turn.
 func (n *Net) discover(ctx context.Context) {
-	const retry = 30 * time.Second
 	for ctx.Err() == nil {
 		n.mu.RLock()
 		lan, changed := n.hosts[lanHost], n.lanChanged
@@ -171,13 +174,13 @@ func (n *Net) discover(ctx context.Context) {
 			}
 			continue
 		}
-		n.announce(ctx, lan, changed, retry)
+		n.announce(ctx, lan, changed)
 	}
 }
 
 // announce runs the discovery for one LAN host until it, or its set of
 // addresses, changes.
-func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{}, retry time.Duration) {
+func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	self := peer.AddrInfo{ID: lan.ID(), Addrs: n.lanAddrs(lan)}
@@ -189,7 +192,7 @@ func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{
 			return // loopback only: nobody to talk to
 		}
 		if err := n.cfg.Discovery.Run(ctx, self, n.foundOnLAN); err != nil && ctx.Err() == nil {
-			n.log.Warn("LAN discovery stopped", "err", err)
+			n.log.Info("no LAN discovery at the moment", "err", err)
 		}
 	})
 	defer wg.Wait()
@@ -205,7 +208,7 @@ func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{
 			return
 		case <-done:
 			done = nil
-			again = time.After(retry)
+			again = time.After(discoverRetry)
 		case <-again:
 			return
 		case <-tick.C:
@@ -229,7 +232,10 @@ func (n *Net) foundOnLAN(info peer.AddrInfo) {
 			out.Addrs = append(out.Addrs, a)
 		}
 	}
-	if len(out.Addrs) > 0 {
+	if len(out.Addrs) == 0 {
+		return
+	}
+	if ip, ok := ipOf(out.Addrs[0]); ok && n.guard.neighbour(ip, time.Now()) {
 		n.events.foundPeer(out)
 	}
 }

@@ -27,7 +27,9 @@ type guard struct {
 	subnets map[netip.Prefix]*bucket
 	from    map[peer.ID]netip.Prefix // of connected peers, by their first connection
 	bans    map[peer.ID]time.Time    // until
-	kick    func(peer.ID)            // called without mu; must not block
+	found   map[netip.Addr]*bucket
+	lan     bucket        // of all found together
+	kick    func(peer.ID) // called without mu; must not block
 }
 
 func newGuard(kick func(peer.ID)) *guard {
@@ -36,6 +38,8 @@ func newGuard(kick func(peer.ID)) *guard {
 		subnets: make(map[netip.Prefix]*bucket),
 		from:    make(map[peer.ID]netip.Prefix),
 		bans:    make(map[peer.ID]time.Time),
+		found:   make(map[netip.Addr]*bucket),
+		lan:     bucket{tokens: FoundBurst},
 		kick:    kick,
 	}
 }
@@ -119,6 +123,14 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// neighbour decides whether an announcement from ip is passed on.
+func (g *guard) neighbour(ip netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b := bucketOf(g.found, ip, now, FoundRateIP, FoundBurstIP)
+	return b != nil && b.take(now, FoundRateIP, FoundBurstIP) && g.lan.take(now, FoundRate, FoundBurst)
 }
 
 // ban refuses p for BanTime. If the table is full of live bans, p gets none: its

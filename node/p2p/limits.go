@@ -59,6 +59,13 @@ const (
 	// that ignores some hundred of them does it on purpose.
 	StrikesToBan = 256
 	BanTime      = 5 * time.Minute
+	// FoundRateIP is how many announcements of neighbours per second one address may
+	// cause, after a burst of FoundBurstIP; FoundRate and FoundBurst are for all. Each
+	// one may cost a dial. A node announces itself when it starts and when it is asked.
+	FoundRateIP  = 0.5
+	FoundBurstIP = 8
+	FoundRate    = 16
+	FoundBurst   = 128
 	// maxBuckets bounds the tables of token buckets, and maxBans the table of bans.
 	maxBuckets = 4096
 	maxBans    = 1024
