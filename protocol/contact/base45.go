@@ -9,7 +9,7 @@ const base45 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 
 var (
 	errBase45Length = errors.New("base45: cut in the middle of a group")
-	errBase45Digit  = errors.New("base45: character or group outside the alphabet")
+	errBase45Digit  = errors.New("base45: character or group that does not exist")
 )
 
 // appendBase45 appends the encoding of src to dst.
@@ -43,14 +43,14 @@ func decodeBase45(s string) ([]byte, error) {
 			weight *= 45
 		}
 		switch {
-		case len(group) == 1:
+		case len(group) == 1, len(group) == 2 && n > 0xff:
 			return out, errBase45Length
-		case len(group) == 2 && n <= 0xff:
+		case len(group) == 2:
 			out = append(out, byte(n))
-		case len(group) == 3 && n <= 0xffff:
-			out = append(out, byte(n>>8), byte(n))
-		default:
+		case n > 0xffff:
 			return out, errBase45Digit
+		default:
+			out = append(out, byte(n>>8), byte(n))
 		}
 	}
 	return out, nil

@@ -9,7 +9,7 @@ import (
 // HelloDialer, ErrSlow, ErrCut and the cause of ctx.
 func SayHello(ctx context.Context, s Stream, d *HelloDialer) (Greeting, error) {
 	var g Greeting
-	err := converse(ctx, s, HelloID, HelloTimeout, func(c *conversation) error {
+	err := converse(ctx, s, HelloTimeout, func(c *conversation) error {
 		b, err := d.Start()
 		if err != nil {
 			return err
@@ -33,7 +33,7 @@ func SayHello(ctx context.Context, s Stream, d *HelloDialer) (Greeting, error) {
 // HelloListener, ErrSlow, ErrCut and the cause of ctx.
 func ServeHello(ctx context.Context, s Stream, l *HelloListener) (Greeting, error) {
 	var g Greeting
-	err := converse(ctx, s, HelloID, HelloTimeout, func(c *conversation) error {
+	err := converse(ctx, s, HelloTimeout, func(c *conversation) error {
 		b, err := c.receive(MaxHello)
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ type Hello struct {
 	Limits   Limits   `cbor:"4,keyasint"`
 	// Tags are 64, 256 or 1,024 tags one after the other; some are random.
 	Tags []byte `cbor:"5,keyasint"`
-	Pad  []byte `cbor:"6,keyasint"` // set by Append
+	Pad  []byte `cbor:"6,keyasint"` // set by Append, dropped by ParseHello
 }
 
 // Answer is what the listener says. A stranger gets versions, a random tag and
@@ -82,7 +82,7 @@ type Answer struct {
 	Caps     []string `cbor:"3,keyasint,omitempty"`
 	Limits   Limits   `cbor:"4,keyasint"`
 	Tag      Tag      `cbor:"5,keyasint"`
-	Pad      []byte   `cbor:"6,keyasint"` // set by Append
+	Pad      []byte   `cbor:"6,keyasint"` // set by Append, dropped by ParseAnswer
 }
 
 // Append appends the encoded hello, 512 bytes longer than its tags.
@@ -137,6 +137,7 @@ func ParseHello(b []byte) (Hello, error) {
 	if m.Type != typeHello || len(b) != len(m.Tags)+helloRoom {
 		return Hello{}, ErrHello
 	}
+	m.Pad = nil
 	return m, nil
 }
 
@@ -152,6 +153,7 @@ func ParseAnswer(b []byte) (Answer, error) {
 	if m.Type != typeAnswer || len(b) != AnswerSize {
 		return Answer{}, ErrHello
 	}
+	m.Pad = nil
 	return m, checkLists(m.Versions, m.Caps)
 }
 

@@ -21,6 +21,10 @@ const (
 	Timeout = 30 * time.Second
 	// HelloTimeout bounds a hello.
 	HelloTimeout = 10 * time.Second
+	// Memory is what one exchange holds at most, HelloMemory what one hello
+	// does, in bytes: the router reserves it before the stream is served.
+	Memory      = 2*MaxMessage + readBuffer
+	HelloMemory = 3*MaxHello + readBuffer
 	// readBuffer is what a stream may hold before it was read, in bytes.
 	readBuffer = 4096
 	// farewell is how long a refusal may take to leave.
@@ -34,8 +38,7 @@ var (
 	ErrCut = errors.New("the connection ended in the middle; try again")
 )
 
-// Stream is what an exchange runs over; network.Stream satisfies it. Where it
-// has a resource scope, the memory of the exchange is reserved there.
+// Stream is what an exchange runs over; network.Stream satisfies it.
 type Stream interface {
 	io.Reader
 	io.Writer
@@ -74,7 +77,7 @@ func StreamChannel(s network.Stream) (Channel, error) {
 // returned.
 func Exchange(ctx context.Context, s Stream, i *Initiator, met func(Met) error) (Result, error) {
 	var result Result
-	err := converse(ctx, s, wire.Contact, Timeout, func(c *conversation) error {
+	err := converse(ctx, s, Timeout, func(c *conversation) error {
 		ask, err := i.Start()
 		if err != nil {
 			return err
@@ -114,7 +117,7 @@ func Exchange(ctx context.Context, s Stream, i *Initiator, met func(Met) error) 
 // Store the other side may be stored in spite of one.
 func Serve(ctx context.Context, s Stream, r *Responder, h Host) (Result, error) {
 	var result Result
-	err := converse(ctx, s, wire.Contact, Timeout, func(c *conversation) error {
+	err := converse(ctx, s, Timeout, func(c *conversation) error {
 		var token Token
 		for {
 			b, err := c.receive(r.Limit())
@@ -163,24 +166,23 @@ func settle(ctx context.Context, r *Responder, h Host, token Token, met Met) (St
 
 // conversation is one stream under one deadline.
 type conversation struct {
-	s        Stream
-	r        *bufio.Reader
-	scope    network.StreamScope // nil if the stream has none
-	reserved int                 // bytes
+	s Stream
+	r *bufio.Reader
 }
 
-// converse reserves memory, sets the one deadline of the stream, runs talk and
-// closes the stream: softly if both sides know how it ended, else by a reset.
-func converse(ctx context.Context, s Stream, service string, timeout time.Duration, talk func(*conversation) error) error {
-	c := &conversation{s: s, r: bufio.NewReaderSize(s, readBuffer)}
-	defer c.release()
-	err := c.open(ctx, service, timeout)
-	if err != nil {
+// converse sets the one deadline of the stream, runs talk and closes the
+// stream: softly if both sides know how it ended, else by a reset.
+func converse(ctx context.Context, s Stream, timeout time.Duration, talk func(*conversation) error) error {
+	at := time.Now().Add(timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(at) {
+		at = d
+	}
+	if err := s.SetDeadline(at); err != nil {
 		_ = s.Reset() // the first error is the one that tells something
-		return err
+		return fmt.Errorf("set deadline: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	err = talk(c)
+	err := talk(&conversation{s: s, r: bufio.NewReaderSize(s, readBuffer)})
 	if !stop() && err != nil {
 		return context.Cause(ctx)
 	}
@@ -192,44 +194,6 @@ func converse(ctx context.Context, s Stream, service string, timeout time.Durati
 		return explain(closeErr)
 	}
 	return err
-}
-
-func (c *conversation) open(ctx context.Context, service string, timeout time.Duration) error {
-	if scoped, ok := c.s.(interface{ Scope() network.StreamScope }); ok {
-		c.scope = scoped.Scope()
-		if err := c.scope.SetService(service); err != nil {
-			return fmt.Errorf("attach stream to its service: %w", err)
-		}
-	}
-	if err := c.reserve(readBuffer); err != nil {
-		return err
-	}
-	at := time.Now().Add(timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(at) {
-		at = d
-	}
-	if err := c.s.SetDeadline(at); err != nil {
-		return fmt.Errorf("set deadline: %w", err)
-	}
-	return nil
-}
-
-// reserve takes memory, in bytes, from the resource scope until the end.
-func (c *conversation) reserve(n int) error {
-	if c.scope == nil {
-		return nil
-	}
-	if err := c.scope.ReserveMemory(n, network.ReservationPriorityMedium); err != nil {
-		return fmt.Errorf("reserve memory: %w", err)
-	}
-	c.reserved += n
-	return nil
-}
-
-func (c *conversation) release() {
-	if c.reserved > 0 {
-		c.scope.ReleaseMemory(c.reserved)
-	}
 }
 
 // said marks an error that the other side was told of, or told us.
@@ -267,9 +231,6 @@ func (c *conversation) send(b []byte) error {
 }
 
 func (c *conversation) receive(limit int) ([]byte, error) {
-	if err := c.reserve(limit); err != nil {
-		return nil, err
-	}
 	b, err := wire.ReadFrame(c.r, limit)
 	if errors.Is(err, io.EOF) || errors.Is(err, wire.ErrFrameCut) {
 		return nil, fmt.Errorf("%w: %w", ErrCut, err)

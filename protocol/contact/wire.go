@@ -17,12 +17,10 @@ const ID = wire.Contact
 
 // Limits of the messages, in bytes unless said otherwise (SPEC 7).
 const (
-	// MaxMessage bounds one message. It is eight times the usual frame: a log
+	// MaxMessage bounds one message. It is four times the usual frame: a log
 	// has to fit into one message for all the years that it grows, and it is
 	// taken only from who showed a good token, or was dialled.
-	MaxMessage = 262144
-	// MaxMaterial bounds what one side says about itself.
-	MaxMaterial = MaxMessage - 512
+	MaxMessage = 131072
 	// MaxBundle bounds a signed bundle, which is passed on unread.
 	MaxBundle = 4096
 	// MaxName bounds a profile name in bytes of UTF-8.
@@ -34,6 +32,9 @@ const (
 	// MaxShort bounds the messages without material. A stranger sends the
 	// first one, so it is small.
 	MaxShort = 512
+
+	// maxMaterial leaves room for what stands around a material.
+	maxMaterial = MaxMessage - MaxShort
 )
 
 // Refusals of this protocol, beside those of wire that it uses too: CodeUsed,
@@ -250,7 +251,7 @@ func (m Ask) check() error {
 }
 
 func checkMaterialSize(b []byte) error {
-	if len(b) == 0 || len(b) > MaxMaterial {
+	if len(b) == 0 || len(b) > maxMaterial {
 		return fmt.Errorf("%w: material of %d bytes", ErrLimit, len(b))
 	}
 	return nil

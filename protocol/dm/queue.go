@@ -10,7 +10,7 @@ import (
 // Bounds of what waits to be written.
 const (
 	// MaxQueue is how many bytes of cells may wait. Who sends more waits too.
-	MaxQueue = 128 << 10
+	MaxQueue = 64 << 10
 	// maxControl is how many other frames may wait. Above it a refusal is
 	// dropped, which costs the other side a wait and nothing else.
 	maxControl = 256

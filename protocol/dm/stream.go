@@ -26,9 +26,10 @@ const (
 	// ByeTimeout is how long the other side may take to answer a Bye.
 	ByeTimeout = 10 * time.Second
 
-	// memory is what a stream holds at most: a frame each way, the queue,
-	// and small things.
-	memory = 2*wire.MaxFrame + MaxQueue + 16<<10
+	// Memory is what a stream holds at most, in bytes: what was read, a frame
+	// on its way to the handler, one on its way out, and the queue. The
+	// router reserves it before the stream is served.
+	Memory = 3*wire.MaxFrame + MaxQueue
 )
 
 var (
@@ -165,18 +166,11 @@ func (c *Conn) Known() bool {
 // stream: an error of Machine, ErrStalled, ErrSlow, ErrCut, what the handler
 // returned, or the cause of ctx.
 func (c *Conn) Run(ctx context.Context) error {
-	release, err := c.reserve()
-	if err != nil {
-		c.q.end(err)
-		_ = c.s.Reset()
-		return fmt.Errorf("message stream: %w", err)
-	}
-	defer release()
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, func() { _ = c.s.Reset() })
 	g.Go(func() error { return c.read(inner) })
 	g.Go(func() error { return c.write(inner) })
-	err = g.Wait()
+	err := g.Wait()
 	stop()
 	switch ended := c.q.why(); {
 	case ctx.Err() != nil:
@@ -395,22 +389,6 @@ func (c *Conn) changed() {
 		close(c.change)
 		c.change, c.waiting = make(chan struct{}), 0
 	}
-}
-
-// reserve takes the memory of the stream from its resource scope, if any.
-func (c *Conn) reserve() (release func(), err error) {
-	scoped, ok := c.s.(interface{ Scope() network.StreamScope })
-	if !ok {
-		return func() {}, nil
-	}
-	scope := scoped.Scope()
-	if err := scope.SetService(ID); err != nil {
-		return nil, fmt.Errorf("attach to service: %w", err)
-	}
-	if err := scope.ReserveMemory(memory, network.ReservationPriorityMedium); err != nil {
-		return nil, fmt.Errorf("reserve memory: %w", err)
-	}
-	return func() { scope.ReleaseMemory(memory) }, nil
 }
 
 // isTimeout tells whether a deadline passed.

@@ -19,11 +19,9 @@ const (
 	// MaxAddress is the longest address, in bytes of its multiaddr or, of a
 	// relayed one, of the short form in the payload.
 	MaxAddress = 127
-	// MaxQR is the longest payload, in bytes, that a QR code of version 6
+	// qrSize is the longest payload, in bytes, that a QR code of version 6
 	// holds: 120 B are 188 characters.
-	MaxQR = 120
-	// MaxInvite is the longest payload in bytes.
-	MaxInvite = inviteHead + MaxAddresses*(1+MaxAddress) + inviteSum
+	qrSize = 120
 
 	inviteVersion = 1
 	inviteHead    = 1 + 16 + 32 + 16 + 4 + 1
@@ -127,7 +125,7 @@ func ExpiryHours(at time.Time) uint32 {
 	return uint32((s + 3599) / 3600)
 }
 
-// AppendInvite appends the payload of v, at most MaxInvite bytes.
+// AppendInvite appends the payload of v, at most 714 bytes.
 func AppendInvite(dst []byte, v Invite) ([]byte, error) {
 	if n := len(v.Addresses); n < 1 || n > MaxAddresses {
 		return nil, fmt.Errorf("write invite: %d addresses, want 1 to %d", n, MaxAddresses)
@@ -157,8 +155,13 @@ func AppendInvite(dst []byte, v Invite) ([]byte, error) {
 		dst = append(dst, mark|byte(len(a)))
 		dst = append(dst, a...)
 	}
+	return appendSum(dst, start), nil
+}
+
+// appendSum appends the checksum of what begins at start.
+func appendSum(dst []byte, start int) []byte {
 	sum := sha256.Sum256(dst[start:])
-	return append(dst, sum[:inviteSum]...), nil
+	return append(dst, sum[:inviteSum]...)
 }
 
 // splitRelayed takes a full relayed multiaddr apart.
@@ -180,14 +183,14 @@ func (v Invite) Link() (string, error) {
 }
 
 // QR returns the form for a QR code in alphanumeric mode: KINLOOM: and
-// base45. An invite above MaxQR bytes is refused: give it fewer addresses.
+// base45. An invite above 120 bytes is refused: give it fewer addresses.
 func (v Invite) QR() (string, error) {
 	b, err := AppendInvite(nil, v)
 	if err != nil {
 		return "", err
 	}
-	if len(b) > MaxQR {
-		return "", fmt.Errorf("write invite: %d bytes, a QR code holds %d; use one short address", len(b), MaxQR)
+	if len(b) > qrSize {
+		return "", fmt.Errorf("write invite: %d bytes, a QR code holds %d; use one short address", len(b), qrSize)
 	}
 	return string(appendBase45([]byte(qrScheme), b)), nil
 }
