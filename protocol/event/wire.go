@@ -109,7 +109,7 @@ var (
 	ErrParents = errors.New("event parents outside their rules")
 	// ErrClock: a clock above MaxClock.
 	ErrClock = errors.New("event clock outside its limits")
-	// ErrType: a type outside the ranges of the classes.
+	// ErrType: a type outside the ranges of the classes, or Message written out.
 	ErrType = errors.New("event type outside the known classes")
 	// ErrKey: a key longer than MaxKey, an empty one that is written out, or one
 	// on an event that is not control.
@@ -139,7 +139,7 @@ const (
 	keySeq     = 1
 	keyParents = 2
 	keyClock   = 3
-	keyType    = 4
+	keyType    = 4 // left out for Message
 	keyKey     = 5
 	keyBody    = 6
 )
@@ -155,8 +155,8 @@ func (e Event) Append() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	n := uint64(3)
-	for _, there := range []bool{e.Seq > 0, len(e.Parents) > 0, e.Key != ""} {
+	n := uint64(2)
+	for _, there := range []bool{e.Seq > 0, len(e.Parents) > 0, e.Type != Message, e.Key != ""} {
 		if there {
 			n++
 		}
@@ -173,7 +173,9 @@ func (e Event) Append() ([]byte, error) {
 		}
 	}
 	b = appendUint(b, keyClock, uint64(e.Clock))
-	b = appendUint(b, keyType, uint64(e.Type))
+	if e.Type != Message {
+		b = appendUint(b, keyType, uint64(e.Type))
+	}
 	if e.Key != "" {
 		b = appendText(b, keyKey, e.Key)
 	}
@@ -194,6 +196,7 @@ func parse(b []byte) (e Event, unknown int, err error) {
 	if err != nil {
 		return Event{}, 0, err
 	}
+	e.Type = Message
 	for key := f.next(); key > 0; key = f.next() {
 		switch key {
 		case keySeq:
@@ -210,7 +213,9 @@ func parse(b []byte) (e Event, unknown int, err error) {
 			e.Clock = Clock(f.uint())
 		case keyType:
 			t := f.uint()
-			e.Type = Type(min(t, math.MaxUint16))
+			if e.Type = Type(min(t, math.MaxUint16)); f.err == nil && e.Type == Message {
+				f.err = fmt.Errorf("%w: %d written out", ErrType, t)
+			}
 		case keyKey:
 			if e.Key = f.text(); f.err == nil && e.Key == "" {
 				f.err = fmt.Errorf("%w: empty", ErrKey)
@@ -221,7 +226,7 @@ func parse(b []byte) (e Event, unknown int, err error) {
 			f.pass()
 		}
 	}
-	if err := f.end(keyClock, keyType, keyBody); err != nil {
+	if err := f.end(keyClock, keyBody); err != nil {
 		return Event{}, 0, err
 	}
 	if len(e.Body) > MaxBody {

@@ -188,6 +188,9 @@ func receiver(d *ast.FuncDecl) string {
 // not be.
 func (f *folder) readNames(base string, d *ast.GenDecl) {
 	for _, spec := range d.Specs {
+		if typ, ok := spec.(*ast.TypeSpec); ok && typ.Name.IsExported() {
+			f.funcs[typ.Name.Name] = true
+		}
 		v, ok := spec.(*ast.ValueSpec)
 		if !ok {
 			continue

@@ -57,7 +57,7 @@ func (f *folder) checkNames() {
 		}
 		seen[v.Message+"\x00"+v.Name] = true
 		if !f.parsers[v.Message] && !f.appenders[v.Message] && !f.funcs[v.Message] {
-			f.problem("%v: message %q is no Parse%s, no type with Append and no function", v, v.Message, v.Message)
+			f.problem("%v: message %q is no Parse%s, no exported function or type", v, v.Message, v.Message)
 		}
 	}
 }
