@@ -136,6 +136,15 @@ func (s *side) seal(now time.Time, to *side, text string) Sealed {
 	return x
 }
 
+// prepare is what a node does before its commit, and the commit.
+func (s *side) prepare(now time.Time, to *side) {
+	s.t.Helper()
+	if _, err := s.m.Prepare(now, to.dev()); err != nil {
+		s.t.Fatalf("%s: %v", s.name, err)
+	}
+	s.save()
+}
+
 // cell packs items of one session into one cell.
 func (s *side) cell(now time.Time, to *side, items ...Sealed) []byte {
 	s.t.Helper()
@@ -149,6 +158,7 @@ func (s *side) cell(now time.Time, to *side, items ...Sealed) []byte {
 		}
 		id = i.Session
 	}
+	s.prepare(now, to)
 	c, n, err := s.m.Pack(now, to.dev(), id, items, wire.Padme)
 	if err != nil || n != len(items) {
 		s.t.Fatalf("%s: pack: %d of %d, %v", s.name, n, len(items), err)
@@ -197,6 +207,7 @@ func settle(now time.Time, a, b *side) int {
 	for range 20 {
 		quiet := true
 		for _, x := range [][2]*side{{a, b}, {b, a}} {
+			x[0].prepare(now, x[1])
 			for _, owed := range x[0].m.Owing() {
 				if owed.Device != x[1].dev() {
 					continue
@@ -205,7 +216,6 @@ func settle(now time.Time, a, b *side) int {
 				if err != nil {
 					a.t.Fatal(err)
 				}
-				x[0].save()
 				x[1].open(now, c)
 				n++
 				quiet = false

@@ -23,80 +23,86 @@ type Repeat struct {
 	Seqs    []uint64
 }
 
-// inner is the plaintext of one Olm message behind its binding.
-type inner struct {
-	typ          byte
-	conversation event.ConversationID // of innerElsewhere
-	payload      []byte
-	mark         Mark
-	advert       advert
-	session      ID
-	runs         runs
-	head         identity.Head
+// Inner is the plaintext of one Olm message behind its binding. Type says which
+// of the other fields it has.
+type Inner struct {
+	Type         byte
+	Conversation event.ConversationID // of a message that is elsewhere
+	Payload      []byte               // of both types of messages
+	Mark         *Mark
+	Advert       *Advert
+	Session      ID // whose Runs are wanted anew
+	Runs         []Run
+	Head         identity.Head // after which the log is wanted
 }
 
-// appendInner appends type and body. For the two types of messages, payload
-// comes last and is appended by the caller's choice of n.payload.
-func appendInner(dst []byte, n *inner) []byte {
-	dst = append(dst, n.typ)
-	switch n.typ {
+// Append appends type and body.
+func (n *Inner) Append(dst []byte) []byte {
+	dst = append(dst, n.Type)
+	switch n.Type {
 	case innerOwn:
-		return append(dst, n.payload...)
+		return append(dst, n.Payload...)
 	case innerElsewhere:
-		return append(append(dst, n.conversation[:]...), n.payload...)
+		return append(append(dst, n.Conversation[:]...), n.Payload...)
 	case innerReceipt:
-		return appendMark(dst, n.mark)
+		return appendMark(dst, *n.Mark)
 	case innerAdvert:
-		return n.advert.append(dst)
+		return n.Advert.Append(dst)
 	case innerRepeat:
-		return appendRuns(append(dst, n.session[:]...), n.runs)
+		return appendRuns(append(dst, n.Session[:]...), n.Runs)
 	case innerLog:
-		return append(dst, n.head[:]...)
+		return append(dst, n.Head[:]...)
 	}
 	panic("bug: inner type without a form")
 }
 
-// parseInner reads what appendInner wrote; payload shares memory with b.
-func parseInner(b []byte) (inner, error) {
+// ParseInner reads what Append wrote; the payload shares memory with b. Errors:
+// ErrBroken.
+func ParseInner(b []byte) (Inner, error) {
 	if len(b) == 0 {
-		return inner{}, broken("empty message")
+		return Inner{}, broken("empty message")
 	}
-	n := inner{typ: b[0]}
+	n := Inner{Type: b[0]}
 	b = b[1:]
 	var err error
-	switch n.typ {
+	switch n.Type {
 	case innerElsewhere:
 		if len(b) < 32 {
-			return n, broken("cut conversation")
+			return Inner{}, broken("cut conversation")
 		}
-		n.conversation, b = event.ConversationID(b[:32]), b[32:]
+		n.Conversation, b = event.ConversationID(b[:32]), b[32:]
 		fallthrough
 	case innerOwn:
 		if len(b) == 0 || len(b) > MaxPayload {
-			return n, broken("payload size")
+			return Inner{}, broken("payload size")
 		}
-		n.payload, b = b, nil
+		n.Payload, b = b, nil
 	case innerReceipt:
-		n.mark, b, err = cutMark(b)
+		n.Mark = new(Mark)
+		*n.Mark, b, err = cutMark(b)
 	case innerAdvert:
-		n.advert, err = parseAdvert(b)
+		n.Advert = new(Advert)
+		*n.Advert, err = ParseAdvert(b)
 		b = nil
 	case innerRepeat:
 		if len(b) < 16 {
-			return n, broken("cut repeat")
+			return Inner{}, broken("cut repeat")
 		}
-		n.session = ID(b[:16])
-		n.runs, b, err = cutRuns(b[16:])
+		n.Session = ID(b[:16])
+		n.Runs, b, err = cutRuns(b[16:])
 	case innerLog:
 		if len(b) != 32 {
-			return n, broken("log request")
+			return Inner{}, broken("log request")
 		}
-		n.head, b = identity.Head(b), nil
+		n.Head, b = identity.Head(b), nil
 	default:
-		return n, broken("message of unknown type")
+		return Inner{}, broken("message of unknown type")
 	}
 	if err == nil && len(b) > 0 {
 		err = broken("bytes behind a message")
 	}
-	return n, err
+	if err != nil {
+		return Inner{}, err
+	}
+	return n, nil
 }

@@ -30,7 +30,7 @@ const (
 
 // transcript is everything that both sides agree on when a session starts.
 type transcript struct {
-	capsule   *capsule
+	capsule   *Capsule
 	recipient identity.DeviceID
 	bundle    [8]byte
 	olmKey    [32]byte
@@ -41,17 +41,17 @@ func (t *transcript) hash() [32]byte {
 	c := t.capsule
 	b := make([]byte, 0, 2048)
 	b = append(b, labelSession...)
-	b = binary.BigEndian.AppendUint16(b, c.suite)
-	b = binary.BigEndian.AppendUint32(b, c.epoch)
-	for _, f := range [][32]byte{c.record, c.yourRecord, c.head, c.yourHead, c.device, t.recipient} {
+	b = binary.BigEndian.AppendUint16(b, c.Suite)
+	b = binary.BigEndian.AppendUint32(b, c.Epoch)
+	for _, f := range [][32]byte{c.Record, c.YourRecord, c.Head, c.YourHead, c.Device, t.recipient} {
 		b = append(b, f[:]...)
 	}
 	b = append(b, t.bundle[:]...)
-	for _, f := range [][32]byte{t.olmKey, c.olmBase, c.olmRatchet} {
+	for _, f := range [][32]byte{t.olmKey, c.OlmBase, c.OlmRatchet} {
 		b = append(b, f[:]...)
 	}
 	b = append(b, t.enc...)
-	b = append(b, c.prev[:]...)
+	b = append(b, c.Previous[:]...)
 	return sha256.Sum256(b)
 }
 

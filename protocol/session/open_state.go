@@ -289,24 +289,24 @@ func (m *Machine) startedSession(h [32]byte, old *sess) *sess {
 // authentic checks that Olm opens one message of the cell: only that proves who
 // started, as everybody can encrypt to a bundle.
 func (n *opening) authentic(plain []byte) error {
-	o, err := parseOuter(plain)
+	o, err := ParseOuter(plain)
 	if err != nil {
 		return err
 	}
-	if len(o.items) == 0 {
+	if len(o.Items) == 0 {
 		return broken("start without a message")
 	}
-	it := o.items[0]
-	if it.seq > MaxAhead {
+	it := o.Items[0]
+	if it.Seq > MaxAhead {
 		return ErrJump
 	}
 	c := n.s.clone()
-	_, _, err = c.decrypt(it.seq, it.olm)
+	_, _, err = c.decrypt(it.Seq, it.Olm)
 	return err
 }
 
 // decrypt opens one Olm message and checks its binding. s is a copy.
-func (s *sess) decrypt(seq uint64, b []byte) (n inner, turned bool, err error) {
+func (s *sess) decrypt(seq uint64, b []byte) (n Inner, turned bool, err error) {
 	plain, turned, err := s.olm.open(b, seq, func(x uint64) bool {
 		_, wanted := slices.BinarySearch(s.Missing, x)
 		return wanted
@@ -317,19 +317,19 @@ func (s *sess) decrypt(seq uint64, b []byte) (n inner, turned bool, err error) {
 	if len(plain) < bindSize {
 		return n, false, broken("message without binding")
 	}
-	if n, err = parseInner(plain[bindSize:]); err != nil {
+	if n, err = ParseInner(plain[bindSize:]); err != nil {
 		return n, false, err
 	}
 	conv := event.ConversationID{}
-	switch n.typ {
+	switch n.Type {
 	case innerOwn:
-		n.conversation = s.conversation
-		conv = n.conversation
+		n.Conversation = s.conversation
+		conv = n.Conversation
 	case innerElsewhere:
-		if n.conversation == s.conversation {
+		if n.Conversation == s.conversation {
 			return n, false, broken("conversation named needlessly")
 		}
-		conv = n.conversation
+		conv = n.Conversation
 	}
 	if binding(s.Transcript, seq, s.Peer, s.self, conv) != [bindSize]byte(plain[:bindSize]) {
 		return n, false, broken("message is bound to another place")
@@ -339,7 +339,7 @@ func (s *sess) decrypt(seq uint64, b []byte) (n inner, turned bool, err error) {
 
 // take processes the plaintext of a cell and commits.
 func (m *Machine) take(now time.Time, t *tx, s *sess, plain []byte) (Opened, error) {
-	o, err := parseOuter(plain)
+	o, err := ParseOuter(plain)
 	if err != nil {
 		return Opened{}, err
 	}
@@ -371,19 +371,19 @@ func (m *Machine) close(now time.Time, s *sess) {
 }
 
 // outer applies what a cell says, in the order in which it has effect.
-func (t *tx) outer(c *sess, o *outer) error {
-	if len(o.void) > 0 {
-		c.void(o.void)
+func (t *tx) outer(c *sess, o *Outer) error {
+	if len(o.Void) > 0 {
+		c.void(o.Void)
 	}
-	if o.follows != nil {
-		if err := t.follow(c, *o.follows); err != nil {
+	if o.Follows != nil {
+		if err := t.follow(c, *o.Follows); err != nil {
 			return err
 		}
 	}
-	if o.mark != nil {
-		t.acknowledge(c, *o.mark)
+	if o.Mark != nil {
+		t.acknowledge(c, *o.Mark)
 	}
-	for _, it := range o.items {
+	for _, it := range o.Items {
 		if err := t.item(c, it); err != nil {
 			return err
 		}
@@ -392,57 +392,57 @@ func (t *tx) outer(c *sess, o *outer) error {
 }
 
 // item takes one Olm message: feeds it if it is due, keeps it if it is early.
-func (t *tx) item(c *sess, it item) error {
-	if it.seq > MaxSeq || it.seq >= c.Due+MaxAhead {
+func (t *tx) item(c *sess, it Item) error {
+	if it.Seq > MaxSeq || it.Seq >= c.Due+MaxAhead {
 		return ErrJump
 	}
-	v := print(it.olm)
-	switch old := c.seen(it.seq); {
+	v := print(it.Olm)
+	switch old := c.seen(it.Seq); {
 	case old == v:
 		t.out.Known++
-		if it.seq < c.Due {
+		if it.Seq < c.Due {
 			c.Owes = true
 		}
 		return nil
-	case old != 0, c.Final != 0 && it.seq > c.Final:
+	case old != 0, c.Final != 0 && it.Seq > c.Final:
 		return ErrClone
 	}
-	t.prints = append(t.prints, seenAt{c, it.seq, v})
+	t.prints = append(t.prints, seenAt{c, it.Seq, v})
 	switch {
-	case it.seq < c.Due:
+	case it.Seq < c.Due:
 		return t.late(c, it)
-	case it.seq == c.Due && !t.gated(c):
-		if err := t.feed(c, it.seq, it.olm, false); err != nil {
+	case it.Seq == c.Due && !t.gated(c):
+		if err := t.feed(c, it.Seq, it.Olm, false); err != nil {
 			return err
 		}
 		c.Due++
 		t.drain(c)
 		return nil
 	}
-	if t.m.held+len(it.olm) > maxHeldTotal || c.heldBytes()+len(it.olm) > maxHeldBytes {
+	if t.m.held+len(it.Olm) > maxHeldTotal || c.heldBytes()+len(it.Olm) > maxHeldBytes {
 		return ErrFull
 	}
-	c.hold(it.seq, it.olm)
+	c.hold(it.Seq, it.Olm)
 	return nil
 }
 
 // late takes what was skipped before. Its key may be gone: that is no fault of
 // the cell, and the content comes again when it is asked for.
-func (t *tx) late(c *sess, it item) error {
-	i, missing := slices.BinarySearch(c.Missing, it.seq)
+func (t *tx) late(c *sess, it Item) error {
+	i, missing := slices.BinarySearch(c.Missing, it.Seq)
 	if !missing {
 		t.out.Known++ // void
 		c.Owes = true
 		return nil
 	}
-	n, turned, err := c.decrypt(it.seq, it.olm)
+	n, turned, err := c.decrypt(it.Seq, it.Olm)
 	if err != nil {
 		t.prints = t.prints[:len(t.prints)-1] // it may come again
-		t.gap(Gap{Session: c.ID, Seqs: []uint64{it.seq}, Lost: true})
+		t.gap(Gap{Session: c.ID, Seqs: []uint64{it.Seq}, Lost: true})
 		return nil
 	}
 	c.Missing = slices.Delete(slices.Clone(c.Missing), i, i+1)
-	t.opened(c, it.seq, &n, turned, true)
+	t.opened(c, it.Seq, &n, turned, true)
 	return nil
 }
 
@@ -457,30 +457,30 @@ func (t *tx) feed(c *sess, seq uint64, b []byte, late bool) error {
 }
 
 // opened applies an authentic message.
-func (t *tx) opened(c *sess, seq uint64, n *inner, turned, late bool) {
+func (t *tx) opened(c *sess, seq uint64, n *Inner, turned, late bool) {
 	if !c.Confirmed && (c.Initiator || turned) {
 		c.Confirmed = true
 		if c.HasHeader {
 			c.HasHeader, c.Header, c.rows.fixed = false, nil, true
 		}
 	}
-	switch n.typ {
+	switch n.Type {
 	case innerOwn, innerElsewhere:
-		t.out.Messages = append(t.out.Messages, Message{c.ID, seq, n.conversation, n.payload, late})
+		t.out.Messages = append(t.out.Messages, Message{c.ID, seq, n.Conversation, n.Payload, late})
 		c.Owes = true
 		if c.Unsealed == 0 {
 			c.UnsealedT = t.now.Unix()
 		}
 		c.Unsealed++
 	case innerReceipt:
-		t.acknowledge(c, n.mark)
+		t.acknowledge(c, *n.Mark)
 	case innerAdvert:
 		if c.PeerAdvert == nil && c.LeftAt == 0 {
-			c.PeerAdvert, c.rows.advert = &n.advert, true
+			c.PeerAdvert, c.rows.advert = n.Advert, true
 		}
 	case innerRepeat:
-		t.repeat(c, n.session, n.runs)
+		t.repeat(c, n.Session, n.Runs)
 	case innerLog:
-		t.out.WantLog = append(t.out.WantLog, n.head)
+		t.out.WantLog = append(t.out.WantLog, n.Head)
 	}
 }

@@ -14,7 +14,7 @@ func (s *sess) void(r runs) {
 }
 
 // follow notes behind which message of another session this one goes on.
-func (t *tx) follow(c *sess, f follows) error {
+func (t *tx) follow(c *sess, f Follows) error {
 	if c.PeerFollows != nil {
 		if *c.PeerFollows != f {
 			return broken("session follows two places")
@@ -192,7 +192,7 @@ func (t *tx) repeat(c *sess, id ID, r runs) {
 	if s == nil || s.Peer != c.Peer {
 		return
 	}
-	r = r.without(func(seq uint64) bool { return seq > s.Sent || s.Acked.Covers(seq) || s.Voided.has(seq) })
+	r = r.without(func(seq uint64) bool { return seq > s.Sent || s.Voided.has(seq) })
 	if len(r) == 0 {
 		return
 	}

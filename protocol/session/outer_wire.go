@@ -43,24 +43,42 @@ func (k Mark) Covers(seq uint64) bool {
 	return !missing
 }
 
-// follows says where a session goes on: behind seq of another one.
-type follows struct {
+// Follows says where a session goes on: behind Seq of another one.
+type Follows struct {
 	Session ID     `cbor:"1,keyasint"`
 	Seq     uint64 `cbor:"2,keyasint"`
 }
 
-// item is one message of Olm in a cell.
-type item struct {
-	seq uint64
-	olm []byte
+// Item is one message of Olm in a cell.
+type Item struct {
+	Seq uint64
+	Olm []byte
 }
 
-// outer is the plaintext of a cell.
-type outer struct {
-	items   []item
-	mark    *Mark
-	follows *follows
-	void    runs
+// Outer is the plaintext of a cell.
+type Outer struct {
+	Follows *Follows
+	Mark    *Mark
+	Void    []Run // seqs of this session that will not come
+	Items   []Item
+}
+
+// Append appends the entries, without padding.
+func (o *Outer) Append(dst []byte) []byte {
+	if o.Follows != nil {
+		dst = append(append(dst, kindFollows), o.Follows.Session[:]...)
+		dst = binary.AppendUvarint(dst, o.Follows.Seq)
+	}
+	if o.Mark != nil {
+		dst = appendMark(append(dst, kindMark), *o.Mark)
+	}
+	if len(o.Void) > 0 {
+		dst = appendRuns(append(dst, kindVoid), o.Void)
+	}
+	for _, it := range o.Items {
+		dst = appendItem(dst, it.Seq, it.Olm)
+	}
+	return dst
 }
 
 func broken(what string) error { return fmt.Errorf("%w: %s", ErrBroken, what) }
@@ -132,9 +150,10 @@ func cutMark(b []byte) (Mark, []byte, error) {
 	return k, b, nil
 }
 
-// parseOuter reads the plaintext of a cell; items share memory with b.
-func parseOuter(b []byte) (outer, error) {
-	o := outer{items: make([]item, 0, 16)}
+// ParseOuter reads the plaintext of a cell, padding included; items share
+// memory with b. Errors: ErrBroken.
+func ParseOuter(b []byte) (Outer, error) {
+	o := Outer{Items: make([]Item, 0, 16)}
 	for len(b) > 0 {
 		kind := b[0]
 		b = b[1:]
@@ -143,36 +162,36 @@ func parseOuter(b []byte) (outer, error) {
 		case kindEnd:
 			for _, c := range b {
 				if c != 0 {
-					return o, broken("padding")
+					return Outer{}, broken("padding")
 				}
 			}
 			return o, nil
 		case kindOlm:
 			b, err = o.cutItem(b)
 		case kindMark:
-			if o.mark != nil {
-				return o, broken("second mark")
+			if o.Mark != nil {
+				return Outer{}, broken("second mark")
 			}
-			o.mark = new(Mark)
-			*o.mark, b, err = cutMark(b)
+			o.Mark = new(Mark)
+			*o.Mark, b, err = cutMark(b)
 		case kindFollows:
 			b, err = o.cutFollows(b)
 		case kindVoid:
-			if o.void != nil {
-				return o, broken("second void")
+			if o.Void != nil {
+				return Outer{}, broken("second void")
 			}
-			o.void, b, err = cutRuns(b)
+			o.Void, b, err = cutRuns(b)
 		default:
-			return o, broken(fmt.Sprintf("entry of kind %d", kind))
+			return Outer{}, broken(fmt.Sprintf("entry of kind %d", kind))
 		}
 		if err != nil {
-			return o, err
+			return Outer{}, err
 		}
 	}
 	return o, nil
 }
 
-func (o *outer) cutItem(b []byte) ([]byte, error) {
+func (o *Outer) cutItem(b []byte) ([]byte, error) {
 	seq, b, err := cutUvarint(b)
 	if err != nil {
 		return nil, err
@@ -184,18 +203,18 @@ func (o *outer) cutItem(b []byte) ([]byte, error) {
 	if n > uint64(len(b)) || n == 0 {
 		return nil, broken("cut entry")
 	}
-	if seq == 0 || len(o.items) > 0 && o.items[len(o.items)-1].seq >= seq {
+	if seq == 0 || len(o.Items) > 0 && o.Items[len(o.Items)-1].Seq >= seq {
 		return nil, broken("seq out of order")
 	}
-	o.items = append(o.items, item{seq, b[:n:n]})
+	o.Items = append(o.Items, Item{seq, b[:n:n]})
 	return b[n:], nil
 }
 
-func (o *outer) cutFollows(b []byte) ([]byte, error) {
-	if o.follows != nil || len(b) < len(ID{}) {
+func (o *Outer) cutFollows(b []byte) ([]byte, error) {
+	if o.Follows != nil || len(b) < len(ID{}) {
 		return nil, broken("follows")
 	}
-	f := follows{Session: ID(b[:16])}
+	f := Follows{Session: ID(b[:16])}
 	var err error
 	if f.Seq, b, err = cutUvarint(b[16:]); err != nil {
 		return nil, err
@@ -203,6 +222,6 @@ func (o *outer) cutFollows(b []byte) ([]byte, error) {
 	if f.Seq == 0 || f.Seq > MaxSeq {
 		return nil, broken("follows out of range")
 	}
-	o.follows = &f
+	o.Follows = &f
 	return b, nil
 }

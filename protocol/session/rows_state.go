@@ -101,7 +101,7 @@ func (m *Machine) Dirty() []Record {
 			put(keySession(rowControl, id), s.Control)
 		}
 		if s.rows.advert {
-			out = append(out, Record{keySession(rowAdvert, id), s.PeerAdvert.append(nil)})
+			out = append(out, Record{keySession(rowAdvert, id), s.PeerAdvert.Append(nil)})
 		}
 		for seq := range s.rows.held {
 			out = append(out, Record{keyPart(rowHeld, id, seq), s.held[seq]})
@@ -109,7 +109,7 @@ func (m *Machine) Dirty() []Record {
 		for n := range s.rows.prints {
 			out = append(out, Record{keyPart(rowPrints, id, n), s.printRow(n)})
 		}
-		s.rows = dirtyRows{}
+		s.rows, s.saved, s.savedSent = dirtyRows{}, s.mark(), s.Sent
 	}
 	clear(m.touched)
 	return out
@@ -169,6 +169,7 @@ func Load(self Self, random io.Reader, rows []Record) (*Machine, error) {
 		if p == nil {
 			return nil, fmt.Errorf("%w: %q has no %q", ErrDamaged, keySession(rowFixed, s.ID), keyPeer(s.Peer))
 		}
+		s.settled()
 		m.admit(s, p)
 	}
 	slices.SortFunc(m.recent, func(a, b *sess) int {
@@ -192,6 +193,14 @@ func (m *Machine) admit(s *sess, p *peer) {
 	p.sessions = append(p.sessions, s)
 	m.held += s.heldBytes()
 	m.note(s)
+}
+
+// settled is what a session that was just loaded has on disk.
+func (s *sess) settled() {
+	s.saved, s.savedSent = s.mark(), s.Sent
+	for i := range s.Control {
+		s.Control[i].Shown = false
+	}
 }
 
 // note keeps the sets of sessions with a gap and of those that owe something.
@@ -299,7 +308,7 @@ func (m *Machine) loadPart(r Record) error {
 	case rowControl:
 		return enc.Unmarshal(r.Value, &s.Control)
 	case rowAdvert:
-		a, err := parseAdvert(r.Value)
+		a, err := ParseAdvert(r.Value)
 		s.PeerAdvert = &a
 		return err
 	case rowHeader:

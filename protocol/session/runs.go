@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// run is Len seqs from From on.
-type run struct {
+// Run is Len seqs from From on.
+type Run struct {
 	_    struct{} `cbor:",toarray"`
 	From uint64
 	Len  uint64
 }
 
 // runs is a set of seqs: ascending, apart from each other.
-type runs []run
+type runs []Run
 
 // runsOf collects seqs, in any order.
 func runsOf(seqs []uint64) runs {
@@ -24,7 +24,7 @@ func runsOf(seqs []uint64) runs {
 		if n := len(r); n > 0 && r[n-1].From+r[n-1].Len == s {
 			r[n-1].Len++
 		} else {
-			r = append(r, run{From: s, Len: 1})
+			r = append(r, Run{From: s, Len: 1})
 		}
 	}
 	return r
@@ -104,7 +104,7 @@ func cutRuns(b []byte) (runs, []byte, error) {
 		if total += l; total > maxInRuns {
 			return nil, nil, broken("runs too long")
 		}
-		r = append(r, run{From: last + d, Len: l})
+		r = append(r, Run{From: last + d, Len: l})
 		last += d + l
 	}
 	return r, b, nil
@@ -118,5 +118,3 @@ func (r runs) brief() runs {
 	r = r.first()
 	return r[:min(len(r), maxBriefRuns)]
 }
-
-func appendUvarint(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }

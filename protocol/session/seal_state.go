@@ -31,11 +31,11 @@ func (m *Machine) Seal(now time.Time, to identity.DeviceID, conv event.Conversat
 	if err != nil {
 		return Sealed{}, fmt.Errorf("seal: %w", err)
 	}
-	n := inner{typ: innerOwn, payload: payload}
+	n := Inner{Type: innerOwn, Payload: payload}
 	if conv != s.conversation {
-		n.typ, n.conversation = innerElsewhere, conv
+		n.Type, n.Conversation = innerElsewhere, conv
 	}
-	b, err := m.sealIn(s, conv, appendInner(nil, &n))
+	b, err := m.sealIn(s, conv, n.Append(nil))
 	if err != nil {
 		return Sealed{}, fmt.Errorf("seal: %w", err)
 	}
@@ -83,7 +83,7 @@ func (m *Machine) goOn(now time.Time, p *peer, s *sess) error {
 		return nil
 	}
 	if s.Follows = old.Follows; old.Sent > 0 {
-		s.Follows = &follows{old.ID, old.Sent}
+		s.Follows = &Follows{old.ID, old.Sent}
 	}
 	if old.LeftAt == 0 {
 		old.LeftAt = max(1, now.Unix())
@@ -135,7 +135,7 @@ func (m *Machine) AskRepeat(now time.Time, dev identity.DeviceID, session ID, se
 	r := runsOf(slices.DeleteFunc(slices.Clone(seqs), func(s uint64) bool { return s == 0 || s > MaxSeq }))
 	for len(r) > 0 {
 		part := r.first()
-		if err := m.control(now, dev, &inner{typ: innerRepeat, session: session, runs: part}); err != nil {
+		if err := m.control(now, dev, &Inner{Type: innerRepeat, Session: session, Runs: part}); err != nil {
 			return fmt.Errorf("ask for a repeat: %w", err)
 		}
 		r = r[len(part):]
@@ -146,48 +146,66 @@ func (m *Machine) AskRepeat(now time.Time, dev identity.DeviceID, session ID, se
 // AskLog asks a device for the log entries of its person after the head that
 // is known here. Errors: ErrNoSession, ErrNeedBundle.
 func (m *Machine) AskLog(now time.Time, dev identity.DeviceID, known identity.Head) error {
-	if err := m.control(now, dev, &inner{typ: innerLog, head: known}); err != nil {
+	if err := m.control(now, dev, &Inner{Type: innerLog, Head: known}); err != nil {
 		return fmt.Errorf("ask for a log: %w", err)
 	}
 	return nil
 }
 
-func (m *Machine) control(now time.Time, dev identity.DeviceID, n *inner) error {
+func (m *Machine) control(now time.Time, dev identity.DeviceID, n *Inner) error {
 	s, err := m.sealing(now, dev)
 	if err != nil {
 		return err
 	}
-	return m.addControl(s, appendInner(nil, n))
+	return m.addControl(s, n.Append(nil))
 }
 
-// dueControl seals the receipt and the keys that a session owes.
-func (m *Machine) dueControl(now time.Time, s *sess) error {
-	p := m.peers[s.Peer]
-	if s != p.current() || s.Sent >= MaxSeq-2 {
+// Prepare seals the control that the session in use with a device owes: the
+// receipt inside Olm, and the keys for the next session. Call it before Dirty,
+// so that both are in the commit of what they tell about. It reports whether
+// there was anything. A caller that never does forgoes healing and renewal.
+func (m *Machine) Prepare(now time.Time, dev identity.DeviceID) (bool, error) {
+	p := m.peers[dev]
+	if p == nil {
+		return false, nil
+	}
+	s := p.current()
+	if s == nil || s.Sent >= MaxSeq-2 {
+		return false, nil
+	}
+	before := s.Sent
+	if err := m.prepare(now, p, s); err != nil {
+		return false, fmt.Errorf("prepare: %w", err)
+	}
+	return s.Sent != before, nil
+}
+
+func (m *Machine) prepare(now time.Time, p *peer, s *sess) error {
+	tell, receipt := !s.Told && (s.Confirmed || !s.Initiator), s.receiptDue(now)
+	if !tell && !receipt {
 		return nil
 	}
-	if !s.Told && (s.Confirmed || !s.Initiator) {
+	if err := m.goOn(now, p, s); err != nil {
+		return err
+	}
+	if tell {
 		seed, err := m.seed()
 		if err != nil {
 			return err
 		}
-		if err := m.goOn(now, p, s); err != nil {
-			return err
-		}
 		k := newSecrets(seed)
-		n := inner{typ: innerAdvert, advert: advert{k.id, [32]byte(olmKeyPair(k.olm).PublicKey), xwingPublic(k.xwing)}}
-		if err := m.addControl(s, appendInner(nil, &n)); err != nil {
+		n := Inner{Type: innerAdvert, Advert: &Advert{k.id, [32]byte(olmKeyPair(k.olm).PublicKey), xwingPublic(k.xwing)}}
+		if err := m.addControl(s, n.Append(nil)); err != nil {
 			return err
 		}
 		s.Told, s.OwnSeed = true, seed
 	}
-	if s.receiptDue(now) {
-		if err := m.goOn(now, p, s); err != nil {
-			return err
-		}
-		return m.addControl(s, appendInner(nil, &inner{typ: innerReceipt, mark: s.mark()}))
+	if !receipt {
+		return nil
 	}
-	return nil
+	mark := s.mark()
+	n := Inner{Type: innerReceipt, Mark: &mark}
+	return m.addControl(s, n.Append(nil))
 }
 
 // receiptDue: the ratchet turns for the first message, every 50, or after 24 h.
@@ -197,27 +215,26 @@ func (s *sess) receiptDue(now time.Time) bool {
 
 // Pack seals a cell for one carriage: the mark that is owed, control, and as
 // many of items as fit, which are of this session and ascending. It returns
-// how many it took, at least one. pad gives the size of the cell for a least
-// size (wire.Padme, or always wire.CellSize). Items that the peer asked to
-// repeat are void: they count as taken and are left out. Call it after the
-// commit of what the mark tells, and commit Dirty before the cell leaves.
-// Errors: ErrNoSession, after which the content is to be sealed anew.
+// how many it took, at least one of those given. pad gives the size of the cell
+// for a least size (wire.Padme, or always wire.CellSize). Items that the peer
+// asked to repeat are void: they count as taken and are left out.
+//
+// Pack seals nothing under Olm, and tells of nothing that Dirty has not handed
+// out: call it after the commit. Errors: ErrNoSession, after which the content
+// is to be sealed anew.
 func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []Sealed, pad func(int) int) (cell []byte, n int, err error) {
 	s := m.sessions[session]
 	if s == nil || s.Peer != to || s.Closed {
 		return nil, 0, fmt.Errorf("pack: %w", ErrNoSession)
-	}
-	if err := m.dueControl(now, s); err != nil {
-		return nil, 0, fmt.Errorf("pack: %w", err)
 	}
 	form, head := byte(formPlain), 0
 	if s.HasHeader {
 		form, head = formStart, headerSize
 	}
 	buf := make([]byte, nonceSize+tagSize+head, wire.CellSize)
-	body := s.appendFront(make([]byte, 0, wire.CellSize))
 	room := wire.CellSize - wire.CellHeader - len(buf) - aeadTag
-	if body, n, err = s.fill(body, room, items); err != nil {
+	body, n, err := s.fill(s.front().Append(make([]byte, 0, wire.CellSize)), room, items)
+	if err != nil {
 		return nil, 0, fmt.Errorf("pack: %w", err)
 	}
 	over := wire.CellSize - room
@@ -235,27 +252,35 @@ func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []
 	copy(buf[nonceSize:], tag[:])
 	var aad [160]byte
 	buf = s.sendAEAD.Seal(buf, buf[:nonceSize], body, appendAAD(aad[:0], s.ID, m.device, s.Peer, s.direction(), form))
-	if s.Owes {
-		s.Owes = false
-		m.touch(s)
+	if k := s.mark(); k.Upto == s.saved.Upto && len(k.Missing) == len(s.saved.Missing) {
+		s.Owes = false // the mark went along
 	}
 	m.note(s)
 	return wire.AppendCell(make([]byte, 0, size), buf), n, nil
 }
 
-// appendFront appends what goes before the items.
-func (s *sess) appendFront(b []byte) []byte {
-	if s.Follows != nil && s.Acked.Upto == 0 {
-		b = append(append(b, kindFollows), s.Follows.Session[:]...)
-		b = appendUvarint(b, s.Follows.Seq)
+// front is what a cell says beside its items.
+func (s *sess) front() *Outer {
+	o := &Outer{Void: s.Voided.brief()}
+	if s.Acked.Upto == 0 {
+		o.Follows = s.Follows
 	}
-	if s.Due > 1 {
-		b = appendMark(append(b, kindMark), s.mark())
+	if s.saved.Upto > 0 {
+		o.Mark = &s.saved
 	}
-	if len(s.Voided) > 0 {
-		b = appendRuns(append(b, kindVoid), s.Voided.brief())
+	return o
+}
+
+// Abandon closes a session that the peer says it has lost: nothing is sealed or
+// opened in it any more. It reports whether there was such a session in use.
+// What it held unacknowledged is the caller's to seal anew.
+func (m *Machine) Abandon(now time.Time, dev identity.DeviceID, session ID) bool {
+	s := m.sessions[session]
+	if s == nil || s.Peer != dev || s.Closed {
+		return false
 	}
-	return b
+	m.close(now, s)
+	return true
 }
 
 // fill appends items and control in order of seq. The first item always finds
@@ -274,15 +299,13 @@ func (s *sess) fill(b []byte, room int, items []Sealed) (out []byte, n int, err 
 		last = seq
 	}
 	shown := func(limit uint64) {
-		for ; next < len(s.Control) && s.Control[next].Seq < limit; next++ {
+		for ; next < len(s.Control) && s.Control[next].Seq < min(limit, s.savedSent+1); next++ {
 			c := &s.Control[next]
 			if len(b)+itemSize(c.Seq, c.Olm)+reserve > room {
 				continue
 			}
 			put(c.Seq, c.Olm)
-			if !c.Shown {
-				c.Shown, s.rows.control = true, true
-			}
+			c.Shown = true
 		}
 	}
 	for ; n < len(items); n++ {

@@ -18,7 +18,7 @@ type sess struct {
 	fixed
 	moving
 	Header     []byte  // enc and capsule, while the start is repeated
-	PeerAdvert *advert // what the peer offered for renewal
+	PeerAdvert *Advert // what the peer offered for renewal
 	Control    []control
 
 	olm    olm
@@ -31,7 +31,9 @@ type sess struct {
 	recvAEAD     cipher.AEAD
 	recvTag      tagger
 	rows         dirtyRows
-	heldOwned    bool // held belongs to this copy
+	saved        Mark   // what Dirty handed out last, so that a cell tells
+	savedSent    uint64 // of nothing that a crash could take back
+	heldOwned    bool   // held belongs to this copy
 }
 
 // fixed is row "k/session".
@@ -60,7 +62,7 @@ type moving struct {
 	Sent      uint64   `cbor:"1,keyasint"` // last seq sealed
 	Acked     Mark     `cbor:"2,keyasint"`
 	Voided    runs     `cbor:"3,keyasint"` // own seqs that will not come, not acknowledged yet
-	Follows   *follows `cbor:"4,keyasint,omitempty"`
+	Follows   *Follows `cbor:"4,keyasint,omitempty"`
 	Confirmed bool     `cbor:"5,keyasint"`
 	Closed    bool     `cbor:"6,keyasint"`
 	Stale     bool     `cbor:"7,keyasint"` // a log changed
@@ -70,7 +72,7 @@ type moving struct {
 	Missing     []uint64 `cbor:"10,keyasint"`
 	Void        runs     `cbor:"11,keyasint"` // of the peer, not passed yet
 	Final       uint64   `cbor:"12,keyasint"` // last seq of the peer, once it went on
-	PeerFollows *follows `cbor:"13,keyasint,omitempty"`
+	PeerFollows *Follows `cbor:"13,keyasint,omitempty"`
 	WaitSince   int64    `cbor:"14,keyasint"` // unix ms of the gap's begin, 0: no gap
 	Named       uint64   `cbor:"15,keyasint"` // gaps below it were named as blocked
 
@@ -90,7 +92,7 @@ type control struct {
 	Seq   uint64
 	Plain []byte // type and body, to seal it anew
 	Olm   []byte
-	Shown bool // packed once
+	Shown bool // packed since Load
 }
 
 // direction of what this side sends.

@@ -58,11 +58,11 @@ func (m *Machine) Bundle(now time.Time, once bool) ([]byte, error) {
 		ID: k.id, Seed: seed, Intro: k.intro, Record: m.self.RecordHash, Head: m.self.Head, Once: once,
 		Created: now.Unix(), Expiry: now.Add(life).Unix(), tag: newTagger(k.intro),
 	}
-	b.Signed, err = appendBundle(nil, &Bundle{
+	b.Signed, err = Bundle{
 		Suite: identity.Suite1, Version: Version, ID: k.id, RecordHash: b.Record, Head: b.Head,
 		OlmIdentity: [32]byte(m.olm.PublicKey), OlmKey: [32]byte(olmKeyPair(k.olm).PublicKey), XWing: xwingPublic(k.xwing),
 		IntroTag: k.intro, Once: once, Expiry: b.Expiry,
-	}, m.self.Key)
+	}.sign(m.self.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (m *Machine) Start(now time.Time, to Remote, signed []byte) error {
 	if err := m.SetRemote(to); err != nil {
 		return fmt.Errorf("start session: %w", err)
 	}
-	keys := advert{id: b.ID, olmKey: b.OlmKey, xwing: b.XWing}
+	keys := Advert{ID: b.ID, OlmKey: b.OlmKey, XWing: b.XWing}
 	s, err := m.begin(now, m.peers[to.Device], &keys, nil)
 	if err != nil {
 		return fmt.Errorf("start session: %w", err)
@@ -127,28 +127,28 @@ func (m *Machine) Start(now time.Time, to Remote, signed []byte) error {
 
 // begin makes the session of the one who starts. old is nil or the session in
 // which the keys were advertised.
-func (m *Machine) begin(now time.Time, p *peer, keys *advert, old *sess) (*sess, error) {
-	o, base, ratchet, err := olmStart(m.olm, p.Olm, keys.olmKey)
+func (m *Machine) begin(now time.Time, p *peer, keys *Advert, old *sess) (*sess, error) {
+	o, base, ratchet, err := olmStart(m.olm, p.Olm, keys.OlmKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
-	e, err := encapsulate(keys.xwing[:], startInfo(keys.id, p.Device))
+	e, err := encapsulate(keys.XWing[:], startInfo(keys.ID, p.Device))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
-	c := capsule{
-		suite: identity.Suite1, version: Version, epoch: nextEpoch(p.epoch()), device: m.device,
-		record: m.self.RecordHash, head: m.self.Head, yourRecord: p.Records[len(p.Records)-1], yourHead: p.Head,
-		olmBase: base, olmRatchet: ratchet,
+	c := Capsule{
+		Suite: identity.Suite1, Version: Version, Epoch: nextEpoch(p.epoch()), Device: m.device,
+		Record: m.self.RecordHash, Head: m.self.Head, YourRecord: p.Records[len(p.Records)-1], YourHead: p.Head,
+		OlmBase: base, OlmRatchet: ratchet,
 	}
 	var previous [32]byte
 	if old != nil {
-		c.prev, previous = old.ID, old.Next
+		c.Previous, previous = old.ID, old.Next
 	}
-	sealed, export := e.seal(c.append(nil))
-	t := transcript{capsule: &c, recipient: p.Device, bundle: keys.id, olmKey: keys.olmKey, enc: e.enc}
+	sealed, export := e.seal(c.Append(nil))
+	t := transcript{capsule: &c, recipient: p.Device, bundle: keys.ID, olmKey: keys.OlmKey, enc: e.enc}
 	s := newSess(now, t, newSchedule(export, previous, t.hash()), true)
-	s.Peer, s.MyHead, s.PeerHead, s.olm = p.Device, c.head, c.yourHead, o
+	s.Peer, s.MyHead, s.PeerHead, s.olm = p.Device, c.Head, c.YourHead, o
 	s.Header, s.HasHeader = append(slices.Clone(e.enc), sealed...), true
 	if old != nil {
 		s.StartTag = old.SendTag
@@ -174,7 +174,7 @@ func newSess(now time.Time, t transcript, k schedule, initiator bool) *sess {
 		out, in = 1, 0
 	}
 	s := &sess{fixed: fixed{
-		ID: k.id, Initiator: initiator, Epoch: t.capsule.epoch, Transcript: t.hash(), Next: k.next,
+		ID: k.id, Initiator: initiator, Epoch: t.capsule.Epoch, Transcript: t.hash(), Next: k.next,
 		SendKey: k.key[out], RecvKey: k.key[in], SendTag: k.tag[out], RecvTag: k.tag[in],
 		Created: now.Unix(), Start: sha256.Sum256(t.enc),
 	}}
@@ -234,29 +234,29 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	c, err := parseCapsule(plain)
+	c, err := ParseCapsule(plain)
 	if err != nil {
 		return nil, err
 	}
-	p := m.peers[c.device]
-	if p == nil || !slices.Contains(p.Records, c.record) {
-		return nil, &UnknownDevice{c.device, c.record, c.head}
+	p := m.peers[c.Device]
+	if p == nil || !slices.Contains(p.Records, c.Record) {
+		return nil, &UnknownDevice{c.Device, c.Record, c.Head}
 	}
 	var previous [32]byte
 	switch {
-	case c.suite < p.Suite:
+	case c.Suite < p.Suite:
 		return nil, ErrSuite
-	case !slices.Contains(m.me.Records, c.yourRecord):
+	case !slices.Contains(m.me.Records, c.YourRecord):
 		return nil, broken("start names a record that is not of this device")
-	case !slices.Contains(m.me.Heads, c.yourHead):
+	case !slices.Contains(m.me.Heads, c.YourHead):
 		return nil, ErrHead
-	case old == nil && c.prev != ID{}, old != nil && (c.prev != old.ID || c.device != old.Peer):
+	case old == nil && c.Previous != ID{}, old != nil && (c.Previous != old.ID || c.Device != old.Peer):
 		return nil, broken("start names another session")
 	case old != nil:
 		previous = old.Next
 	}
 	own := olmKeyPair(k.olm)
-	o, err := olmAnswer(m.olm, own, p.Olm, c.olmBase, c.olmRatchet)
+	o, err := olmAnswer(m.olm, own, p.Olm, c.OlmBase, c.OlmRatchet)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -265,11 +265,11 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 	if m.sessions[s.ID] != nil {
 		return nil, ErrReplay
 	}
-	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.yourHead, c.head, o, b != nil && !b.Once
+	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.YourHead, c.Head, o, b != nil && !b.Once
 	s.self, s.conversation, s.recvAEAD = m.device, m.conversation(p), newAEAD(s.RecvKey)
 	n := &opening{s: s, peer: p, rest: body[headerSize:]}
-	if c.head != p.Head {
-		n.head = &c.head
+	if c.Head != p.Head {
+		n.head = &c.Head
 	}
 	return n, m.planStart(now, n, b, old)
 }

@@ -63,14 +63,13 @@ type Bundle struct {
 	Expiry      int64               `cbor:"11,keyasint"` // unix seconds
 }
 
-// appendBundle appends the signed bundle.
-func appendBundle(dst []byte, b *Bundle, k identity.DeviceKey) ([]byte, error) {
-	body, err := enc.Marshal(*b)
+// sign returns the signed bundle.
+func (b Bundle) sign(k identity.DeviceKey) ([]byte, error) {
+	body, err := enc.Marshal(b)
 	if err != nil {
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
-	dst = append(dst, k.Sign(identity.ContextBundle, body)...)
-	return append(dst, body...), nil
+	return append(k.Sign(identity.ContextBundle, body), body...), nil
 }
 
 // ParseBundle checks form, suite, signature and time of a bundle of the device
@@ -98,76 +97,85 @@ func ParseBundle(b []byte, dev identity.DevicePublic, now time.Time) (Bundle, er
 	return u, nil
 }
 
-// capsule is what the start of a session says under the recipient's key.
-type capsule struct {
-	suite, version      uint16
-	epoch               uint32
-	prev                ID
-	device              identity.DeviceID // of the sender, like record and head
-	record              identity.RecordHash
-	head                identity.Head
-	yourRecord          identity.RecordHash
-	yourHead            identity.Head // as the sender verified it
-	olmBase, olmRatchet [32]byte
+// Capsule is what the start of a session says under the recipient's key.
+type Capsule struct {
+	Suite, Version uint16
+	Epoch          uint32
+	Previous       ID                // session in which the keys were advertised, zero for those of a bundle
+	Device         identity.DeviceID // of the sender, like Record and Head
+	Record         identity.RecordHash
+	Head           identity.Head
+	YourRecord     identity.RecordHash // of the recipient, like YourHead
+	YourHead       identity.Head       // as the sender verified it
+	OlmBase        [32]byte
+	OlmRatchet     [32]byte
 }
 
-func (c *capsule) append(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, c.suite)
-	dst = binary.BigEndian.AppendUint16(dst, c.version)
-	dst = binary.BigEndian.AppendUint32(dst, c.epoch)
-	dst = append(dst, c.prev[:]...)
-	for _, f := range [][32]byte{c.device, c.record, c.head, c.yourRecord, c.yourHead, c.olmBase, c.olmRatchet} {
+// keys lists the fields of 32 bytes in their order on the wire.
+func (c *Capsule) keys() [7]*[32]byte {
+	return [7]*[32]byte{
+		(*[32]byte)(&c.Device), (*[32]byte)(&c.Record), (*[32]byte)(&c.Head), (*[32]byte)(&c.YourRecord),
+		(*[32]byte)(&c.YourHead), &c.OlmBase, &c.OlmRatchet,
+	}
+}
+
+// Append appends the 248 bytes of the capsule.
+func (c *Capsule) Append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, c.Suite)
+	dst = binary.BigEndian.AppendUint16(dst, c.Version)
+	dst = binary.BigEndian.AppendUint32(dst, c.Epoch)
+	dst = append(dst, c.Previous[:]...)
+	for _, f := range c.keys() {
 		dst = append(dst, f[:]...)
 	}
 	return dst
 }
 
-func parseCapsule(b []byte) (capsule, error) {
-	var c capsule
+// ParseCapsule reads what Append wrote. Errors: ErrBroken, ErrSuite.
+func ParseCapsule(b []byte) (Capsule, error) {
+	var c Capsule
 	if len(b) != capsuleSize {
-		return c, fmt.Errorf("%w: capsule of %d bytes", ErrBroken, len(b))
+		return Capsule{}, fmt.Errorf("%w: capsule of %d bytes", ErrBroken, len(b))
 	}
-	c.suite, c.version = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-	if c.suite != identity.Suite1 || c.version != Version {
-		return c, fmt.Errorf("%w: start of suite %d, version %d", ErrSuite, c.suite, c.version)
+	c.Suite, c.Version = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	if c.Suite != identity.Suite1 || c.Version != Version {
+		return Capsule{}, fmt.Errorf("%w: start of suite %d, version %d", ErrSuite, c.Suite, c.Version)
 	}
-	c.epoch = binary.BigEndian.Uint32(b[4:])
-	if c.epoch == 0 {
-		return c, fmt.Errorf("%w: start of epoch 0", ErrBroken)
+	if c.Epoch = binary.BigEndian.Uint32(b[4:]); c.Epoch == 0 {
+		return Capsule{}, fmt.Errorf("%w: start of epoch 0", ErrBroken)
 	}
-	c.prev = ID(b[8:24])
+	c.Previous = ID(b[8:24])
 	b = b[24:]
-	for _, f := range []*[32]byte{
-		(*[32]byte)(&c.device), (*[32]byte)(&c.record), (*[32]byte)(&c.head), (*[32]byte)(&c.yourRecord),
-		(*[32]byte)(&c.yourHead), &c.olmBase, &c.olmRatchet,
-	} {
+	for _, f := range c.keys() {
 		b = b[copy(f[:], b):]
 	}
 	return c, nil
 }
 
-// advert is a bundle inside a session, for its renewal.
-type advert struct {
-	id     [8]byte
-	olmKey [32]byte
-	xwing  [xwingSize]byte
+// Advert is a bundle inside a session, for its renewal.
+type Advert struct {
+	ID     [8]byte
+	OlmKey [32]byte
+	XWing  [xwingSize]byte
 }
 
 const advertSize = 8 + 32 + xwingSize
 
-func (a *advert) append(dst []byte) []byte {
-	dst = append(dst, a.id[:]...)
-	dst = append(dst, a.olmKey[:]...)
-	return append(dst, a.xwing[:]...)
+// Append appends the 1,256 bytes of the keys.
+func (a *Advert) Append(dst []byte) []byte {
+	dst = append(dst, a.ID[:]...)
+	dst = append(dst, a.OlmKey[:]...)
+	return append(dst, a.XWing[:]...)
 }
 
-func parseAdvert(b []byte) (advert, error) {
-	var a advert
+// ParseAdvert reads what Append wrote. Errors: ErrBroken.
+func ParseAdvert(b []byte) (Advert, error) {
+	var a Advert
 	if len(b) != advertSize {
 		return a, fmt.Errorf("%w: advertised keys of %d bytes", ErrBroken, len(b))
 	}
-	copy(a.id[:], b)
-	copy(a.olmKey[:], b[8:])
-	copy(a.xwing[:], b[40:])
+	copy(a.ID[:], b)
+	copy(a.OlmKey[:], b[8:])
+	copy(a.XWing[:], b[40:])
 	return a, nil
 }
