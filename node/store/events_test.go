@@ -227,7 +227,7 @@ func TestEventOutsideItsLimitsIsRefused(t *testing.T) {
 // The fixed part of a row stands beside 1,000,000 messages.
 func TestEventRowIsSmall(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	const n = 2000
+	const n = 8000
 	events := make([]*Event, n)
 	raw := 0
 	for i := range events {
