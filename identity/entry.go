@@ -12,11 +12,13 @@ import (
 // Limits of a log. A person with ten devices, each renewed every 60 days,
 // writes 61 entries a year of about 250 bytes.
 const (
-	EntryVersion uint16 = 1
-	MaxEntry            = 1024 // bytes of one entry, signature included
-	MaxEntries          = 2048 // entries of one log
-	MaxDevices          = 32   // devices of one person that are not revoked
+	MaxEntry   = 1024 // bytes of one entry, signature included
+	MaxEntries = 2048 // entries of one log
+	MaxDevices = 32   // devices of one person that are not revoked
 )
+
+// EntryVersion is the only version of the format of log entries.
+const EntryVersion uint16 = 1
 
 // EntryType says what an entry does, and by that which key must have signed
 // it. Numbers 6 (recovery-policy) and 7 (root-rotate) are reserved.

@@ -12,18 +12,20 @@ import (
 
 // Limits of a DeviceRecord.
 const (
-	RecordVersion   uint16 = 1
-	MaxRecord              = 1024 // bytes, signature included
-	MaxCapabilities        = 16
-	MaxCapability          = 32 // bytes of one capability
+	MaxRecord       = 1024 // bytes, signature included
+	MaxCapabilities = 16
+	MaxCapability   = 32 // bytes of one capability
 
 	// Lifetime is the longest time from NotBefore to Expiry. A revocation
 	// that someone withholds bites within it.
 	Lifetime = 90 * 24 * time.Hour
 )
 
-// ErrTooLarge: more bytes than the limit of that object allows.
+// ErrTooLarge means more bytes than the limit of that object allows.
 var ErrTooLarge = errors.New("larger than allowed")
+
+// RecordVersion is the only version of the format of device records.
+const RecordVersion uint16 = 1
 
 // maxTime is the last second of the year 9999: later ones have no RFC 3339.
 const maxTime = 253402300799
@@ -95,6 +97,9 @@ func parseDeviceRecord(b []byte) (DeviceRecord, error) {
 	}
 	sig, body, err := splitSigned(b)
 	if err != nil {
+		return r, err
+	}
+	if err := checkPreamble(body, RecordVersion); err != nil {
 		return r, err
 	}
 	if err := enc.Unmarshal(body, &r); err != nil {

@@ -66,10 +66,8 @@ func shapeOf(t reflect.Type) (*shape, error) {
 }
 
 func buildShape(t reflect.Type, above []reflect.Type) (*shape, error) {
-	for _, a := range above {
-		if a == t {
-			return nil, fmt.Errorf("%w: %v contains itself", ErrType, t)
-		}
+	if slices.Contains(above, t) {
+		return nil, fmt.Errorf("%w: %v contains itself", ErrType, t)
 	}
 	if t.Implements(unmarshalerType) || reflect.PointerTo(t).Implements(unmarshalerType) {
 		return nil, nil
@@ -117,17 +115,16 @@ func buildShape(t reflect.Type, above []reflect.Type) (*shape, error) {
 
 func structShape(s *shape, above []reflect.Type) (*shape, error) {
 	s.kind, s.fields = shapeStruct, map[string]field{}
-	for i := range s.typ.NumField() {
-		f := s.typ.Field(i)
+	for f := range s.typ.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("cbor"), ",")
 		switch {
 		case f.Name == "_" && options == "toarray":
 			s.kind = shapeTuple
 			continue
-		case !f.IsExported() || name == "-":
-			continue
 		case f.Anonymous:
 			return nil, fmt.Errorf("%w: %v embeds %v", ErrType, s.typ, f.Type)
+		case !f.IsExported() || name == "-":
+			continue
 		}
 		elem, err := buildShape(f.Type, above)
 		if err != nil {

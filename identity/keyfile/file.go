@@ -35,7 +35,7 @@ var (
 	ErrOtherKey = errors.New("the key file belongs to another data key")
 )
 
-// ErrNewer: the file was written by a later version of kinloom.
+// ErrNewer says that the file was written by a later version of kinloom.
 type ErrNewer struct{ Version uint16 }
 
 func (e ErrNewer) Error() string {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/enc"
@@ -16,7 +17,7 @@ const (
 	MaxFileName = 64 // bytes of one name
 )
 
-// ErrSecrets: the secrets contradict themselves or lack what every node has.
+// ErrSecrets means that the secrets contradict themselves or lack what every node has.
 var ErrSecrets = errors.New("secrets are incomplete or contradict themselves")
 
 // Secrets is all that a node keeps secret about itself. Seeds are 32 random
@@ -95,10 +96,8 @@ func unmarshalSecrets(dataKey [32]byte, b []byte) (*Secrets, error) {
 }
 
 func (s *Secrets) check() error {
-	for _, k := range [][32]byte{s.DataKey, s.Person, s.Device, s.Olm, s.Rendezvous} {
-		if k == [32]byte{} {
-			return ErrSecrets
-		}
+	if slices.Contains([][32]byte{s.DataKey, s.Person, s.Device, s.Olm, s.Rendezvous}, [32]byte{}) {
+		return ErrSecrets
 	}
 	if s.Root != nil && identity.NewRootKey(*s.Root).Person() != s.Person {
 		return fmt.Errorf("%w: root of another person", ErrSecrets)

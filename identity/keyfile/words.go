@@ -35,7 +35,7 @@ var (
 	ErrWordChecksum = errors.New("the recovery words do not fit together (checksum): compare each word and their order with your note")
 )
 
-// ErrWord: a word that is not in the list.
+// ErrWord names a word that is not in the list.
 type ErrWord struct {
 	Position int    // 1 to 24
 	Word     string // as typed, cut to 16 bytes
