@@ -1,0 +1,256 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/keyfile"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
+)
+
+// account is what the loop keeps in memory of account.db. It belongs to the
+// loop's goroutine; after a failed commit it is thrown away and loaded anew.
+type account struct {
+	me       identity.PersonID
+	device   identity.DeviceID
+	self     session.Self
+	sessions *session.Machine
+	logs     map[identity.PersonID]*identity.Log
+	contacts map[identity.PersonID]*store.Contact
+	devices  map[identity.DeviceID]*device
+	byRow    map[store.Row]*device
+	convs    map[event.ConversationID]*conversation
+	convRows map[store.Row]*conversation
+}
+
+// device is another device: a contact's, or an own one.
+type device struct {
+	store.Device
+	queue queue
+}
+
+// conversation is one conversation and the pure state of its event graph.
+type conversation struct {
+	store.Conversation
+	graph *event.Machine
+}
+
+// loadAccount reads the account from tx. secrets are those of the key file.
+func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now time.Time) (*account, error) {
+	a := &account{
+		me:       secrets.Person,
+		logs:     map[identity.PersonID]*identity.Log{},
+		contacts: map[identity.PersonID]*store.Contact{},
+		devices:  map[identity.DeviceID]*device{},
+		byRow:    map[store.Row]*device{},
+		convs:    map[event.ConversationID]*conversation{},
+		convRows: map[store.Row]*conversation{},
+	}
+	key := identity.NewDeviceKey(secrets.Device)
+	a.device = key.ID()
+	contacts, err := tx.Contacts()
+	if err != nil {
+		return nil, err
+	}
+	for i := range contacts {
+		c := &contacts[i]
+		a.contacts[c.Person] = c
+		entries, err := tx.Log(c.Person)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		log, err := identity.ParseLog(c.Person, entries)
+		if log == nil {
+			return nil, fmt.Errorf("log of contact %d: %w", c.Row, err)
+		}
+		a.logs[c.Person] = log
+		devices, err := tx.Devices(c.Person)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range devices {
+			a.addDevice(d)
+		}
+	}
+	convs, err := tx.Conversations()
+	if err != nil {
+		return nil, err
+	}
+	for i := range convs {
+		latest, err := tx.Latest(convs[i].Row)
+		if err != nil {
+			return nil, err
+		}
+		a.addConversation(convs[i], latest)
+	}
+	self, ok := a.devices[a.device]
+	if !ok {
+		return a, nil // a home that was created but not yet filled
+	}
+	record, hash, err := identity.ParseDeviceRecord(self.Record)
+	if err != nil {
+		return nil, fmt.Errorf("own device record: %w", err)
+	}
+	a.self = session.Self{
+		Key: key, Record: record, RecordHash: hash, OlmSeed: secrets.Olm, Head: a.logs[a.me].Head(),
+	}
+	rows, err := tx.Records()
+	if err != nil {
+		return nil, err
+	}
+	a.sessions, err = session.Load(a.self, random, rows)
+	if err != nil {
+		return nil, fmt.Errorf("sessions: %w", err)
+	}
+	for id, d := range a.devices {
+		if remote, ok := a.remote(id); ok && id != a.device {
+			if err := a.sessions.SetRemote(remote); err != nil {
+				return nil, err
+			}
+			if err := d.queue.load(tx, d.Row); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return a, nil
+}
+
+func (a *account) addDevice(d store.Device) *device {
+	known, ok := a.devices[d.ID]
+	if ok {
+		known.Device = d
+		return known
+	}
+	known = &device{Device: d}
+	a.devices[d.ID], a.byRow[d.Row] = known, known
+	return known
+}
+
+// addConversation takes a conversation into memory; latest is what is held of
+// each device in it.
+func (a *account) addConversation(c store.Conversation, latest []store.Event) *conversation {
+	var held []event.Latest
+	for _, h := range latest {
+		id := a.device
+		if h.Device != 0 {
+			d, ok := a.byRow[h.Device]
+			if !ok {
+				continue
+			}
+			id = d.ID
+		}
+		held = append(held, event.Latest{Device: id, Seq: h.Seq, ID: h.ID, Clock: h.Clock})
+	}
+	self := event.Context{Conversation: c.ID, Author: a.me, Device: a.device}
+	known := &conversation{Conversation: c, graph: event.LoadMachine(self, c.Clock, c.Heads, held)}
+	a.convs[c.ID], a.convRows[c.Row] = known, known
+	return known
+}
+
+// remote is what the session machine needs to know of a device, from the
+// verified log. False: the log does not certify the device.
+func (a *account) remote(id identity.DeviceID) (session.Remote, bool) {
+	d, ok := a.devices[id]
+	if !ok {
+		return session.Remote{}, false
+	}
+	log, ok := a.logs[d.Person]
+	if !ok {
+		return session.Remote{}, false
+	}
+	state, ok := log.Device(id)
+	if !ok || state.Revoked {
+		return session.Remote{}, false
+	}
+	record, hash, err := identity.ParseDeviceRecord(d.Record)
+	if err != nil || hash != state.RecordHash {
+		return session.Remote{}, false
+	}
+	return session.Remote{Device: id, Record: record, RecordHash: hash, Head: log.Head()}, true
+}
+
+// targets are the devices that an event of the conversation goes to: all live
+// devices of its persons but this one. Expired ones are left out by name.
+func (a *account) targets(c *conversation, now time.Time) (to, expired []*device) {
+	persons := []identity.PersonID{a.me}
+	if c.Kind == event.Pair {
+		persons = append(persons, c.Person)
+	}
+	for _, p := range persons {
+		log, ok := a.logs[p]
+		if !ok {
+			continue
+		}
+		live := map[identity.DeviceID]bool{}
+		for _, id := range log.Live(now) {
+			live[id] = true
+		}
+		for _, d := range a.devices {
+			if d.Person != p || d.ID == a.device {
+				continue
+			}
+			if live[d.ID] {
+				to = append(to, d)
+			} else if state, ok := log.Device(d.ID); ok && !state.Revoked {
+				expired = append(expired, d)
+			}
+		}
+	}
+	return to, expired
+}
+
+// pair gives the pair or self conversation with a person.
+func (a *account) pair(p identity.PersonID) (*conversation, bool) {
+	id := event.PairID(a.me, p)
+	if p == a.me {
+		id = event.SelfID(p)
+	}
+	c, ok := a.convs[id]
+	return c, ok
+}
+
+// fill makes the account of a new home: the person's log with this device in
+// it, the own contact and the self conversation. It runs again after a crash
+// between the key file and the first commit.
+func fill(tx *store.Tx, secrets *keyfile.Secrets, name string, now time.Time) error {
+	if secrets.Root == nil || secrets.Log == nil {
+		return errors.New("the key file holds no root key to make the identity with")
+	}
+	root, logKey, key := identity.NewRootKey(*secrets.Root), identity.NewLogKey(*secrets.Log), identity.NewDeviceKey(secrets.Device)
+	record, err := identity.SignDeviceRecord(key, identity.DeviceRecord{
+		Suite: identity.Suite1, Version: 1, Person: root.Person(), Device: key.Public(),
+		Olm: identity.NewOlmKey(secrets.Olm).Public(), Rendezvous: identity.NewRendezvousKey(secrets.Rendezvous).Public(),
+		NotBefore: now.Unix(), Expiry: now.Add(identity.Lifetime).Unix(),
+	})
+	if err != nil {
+		return err
+	}
+	log, err := identity.NewLog(root, logKey.Public(), now)
+	if err != nil {
+		return err
+	}
+	if log, err = log.AddDevice(logKey, record, key, now); err != nil {
+		return err
+	}
+	self := store.Contact{Person: root.Person(), Name: name, Trust: store.Verified, State: store.Self, Since: now}
+	if err := tx.PutContact(&self); err != nil {
+		return err
+	}
+	if err := tx.PutLog(root.Person(), log.Entries()); err != nil {
+		return err
+	}
+	d := store.Device{ID: key.ID(), Person: root.Person(), Record: record, Seen: now}
+	if err := tx.PutDevice(&d); err != nil {
+		return err
+	}
+	c := store.Conversation{ID: event.SelfID(root.Person()), Kind: event.Self, Person: root.Person(), LastAt: now}
+	return tx.PutConversation(&c)
+}

@@ -1,0 +1,117 @@
+package node
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/p2p"
+)
+
+// Config is all that a node is told from outside. The zero value is a node in
+// memory with a random identity, listening on every interface.
+type Config struct {
+	// Dir is the node's home folder, created with mode 0700 when absent. Empty:
+	// everything lies in memory and is gone after Close.
+	Dir string
+	// Name is the profile name given at the first start, at most 64 characters.
+	// Empty: none, contacts see the identity until they give a petname.
+	Name string
+	// Listen replaces the addresses of the main host. Empty: QUIC and TCP on
+	// all interfaces, on a port that is kept from start to start.
+	Listen []string
+	// LANOnly starts no main host: only the local network is reached.
+	LANOnly bool
+	// NoLAN starts no LAN host and announces nothing on the local network.
+	NoLAN bool
+	// Passphrase seals the key file of a new home and opens that of an old one.
+	Passphrase []byte
+	// Keychain keeps the secret that seals the key file when there is no
+	// passphrase. Nil: a new home without passphrase has an open key file of
+	// mode 0600, and Status says so.
+	Keychain Keychain
+	// Log receives what happened, without contents or addresses. Nil: nowhere.
+	Log *slog.Logger
+	// Now is the clock for times that are stored and shown. Nil: time.Now.
+	Now func() time.Time
+	// Random is the source of keys and nonces. Nil: crypto/rand.
+	Random io.Reader
+	// Version is what Status reports as the program's version.
+	Version string
+	// Libp2p replaces the transports for a simulated network. Nil: real ones.
+	Libp2p []libp2p.Option
+	// LAN is the same for the LAN host. Zero: the real local network.
+	LAN SimulatedLAN
+}
+
+// SimulatedLAN stands in for the local network in tests.
+type SimulatedLAN struct {
+	Libp2p    []libp2p.Option
+	Listen    []string
+	Discovery p2p.Discovery
+}
+
+// Keychain keeps one secret per home outside of it. The secret is 32 bytes.
+type Keychain interface {
+	Get(id string) ([]byte, error)
+	Set(id string, secret []byte) error
+}
+
+// maxName is the longest profile name or petname, in characters.
+const maxName = 64
+
+// check validates c and fills in the defaults.
+func (c *Config) check() error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+	if c.LANOnly && c.NoLAN {
+		return usage("Leave one of them out.", "a node with neither a main host nor a LAN host reaches nobody")
+	}
+	if c.LANOnly && len(c.Listen) > 0 {
+		return usage("Leave one of them out.", "a LAN-only node has no main host to listen with")
+	}
+	if _, err := parseAddrs(c.Listen); err != nil {
+		return err
+	}
+	if c.Name != "" {
+		if err := checkName(c.Name); err != nil {
+			return err
+		}
+	}
+	if c.Dir != "" {
+		dir, err := filepath.Abs(c.Dir)
+		if err != nil {
+			return fmt.Errorf("find home %s: %w", c.Dir, err)
+		}
+		c.Dir = dir
+	}
+	return nil
+}
+
+func parseAddrs(addrs []string) ([]multiaddr.Multiaddr, error) {
+	var out []multiaddr.Multiaddr
+	for _, s := range addrs {
+		a, err := multiaddr.NewMultiaddr(s)
+		if err != nil {
+			return nil, &Error{
+				Kind: KindUsage, Err: err, Text: fmt.Sprintf("%q is not an address to listen on", s),
+				Next: "Give one like /ip4/0.0.0.0/udp/4001/quic-v1 or /ip4/127.0.0.1/tcp/0.",
+			}
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}

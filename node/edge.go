@@ -1,0 +1,418 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/dm"
+	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
+)
+
+const (
+	dialTimeout       = 20 * time.Second // for all addresses of one device
+	dialsAtOnce       = 16
+	dialsWaiting      = 1024
+	neighboursWaiting = 64
+	linksMax          = 512 // open dm streams of both directions
+)
+
+// edge is the network side of a node: it dials, serves streams and turns what
+// happens there into inputs of the loop. It keeps no state of its own.
+type edge struct {
+	n     *Node
+	dials chan dialRequest
+	found chan peer.AddrInfo
+}
+
+// dialRequest asks for a route to a device.
+type dialRequest struct {
+	device identity.DeviceID
+	ways   []dialWay
+}
+
+// hand gives an input to the loop and waits for a place in its queue, unless
+// the node is closing.
+func (e *edge) hand(in input) bool {
+	select {
+	case e.n.loop.in <- in:
+		return true
+	case <-e.n.closing:
+		return false
+	case <-e.n.ended:
+		return false
+	}
+}
+
+// connect starts the hosts and the protocols. It returns when the node can be
+// reached and can send.
+func (n *Node) connect(ctx, run context.Context) error {
+	key, prefer, err := n.transport(ctx)
+	if err != nil {
+		return err
+	}
+	listen, err := parseAddrs(n.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	lanListen, err := parseAddrs(n.cfg.LAN.Listen)
+	if err != nil {
+		return err
+	}
+	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting)}
+	n.net, err = p2p.New(p2p.Config{
+		Key: key, Listen: listen, Prefer: prefer, LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN,
+		Handler: n.edge, Options: n.cfg.Libp2p, LANOptions: n.cfg.LAN.Libp2p, LANListen: lanListen, Discovery: n.cfg.LAN.Discovery, Log: n.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, StreamMemory: contact.MaxMessage}, func(s network.Stream) {
+		n.edge.serveContact(run, s)
+	})
+	n.net.Handle(wire.DM, p2p.Limits{Streams: linksMax, PerPeer: 4, StreamMemory: 2 * wire.MaxFrame}, func(s network.Stream) {
+		n.edge.run(run, n.edge.link(s, false))
+	})
+	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, StreamMemory: contact.MaxHello}, func(s network.Stream) {
+		n.edge.serveHello(run, s)
+	})
+	if err := n.net.Open(ctx); err != nil {
+		return listenError(err)
+	}
+	n.group.Go(func() error { return n.net.Run(run) })
+	n.group.Go(func() error { return n.edge.dialer(run) })
+	n.group.Go(func() error { return n.edge.neighbours(run) })
+	return n.change(ctx, func(l *loop, tx *store.Tx) error {
+		l.net = n.edge
+		for _, d := range l.acct.devices {
+			if d.ID != l.acct.device {
+				l.touch(d)
+			}
+		}
+		return n.keepPorts(tx)
+	})
+}
+
+func listenError(err error) error {
+	e := &Error{Kind: KindError, Err: err, Text: "cannot listen", Next: "Choose other addresses with --listen."}
+	if taken, ok := errors.AsType[*p2p.ErrPortTaken](err); ok {
+		e.Text, e.Err = "the port of "+taken.Addr.String()+" is taken by another program", nil
+		e.Next = "Choose another with --listen, or port 0 for any free one."
+	}
+	return e
+}
+
+// Settings of the network in account.db.
+const (
+	settingTransport = "transport key"
+	settingPorts     = "listen addresses"
+)
+
+// transport gives the main transport key, drawn at the first start, and the
+// addresses of the last run.
+func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []multiaddr.Multiaddr, err error) {
+	var raw, ports []byte
+	err = n.read(ctx, func(v *view) error {
+		if raw, err = v.tx.Setting(settingTransport); err != nil && !isNotFound(err) {
+			return err
+		}
+		if ports, err = v.tx.Setting(settingPorts); err != nil && !isNotFound(err) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for len(ports) > 0 {
+		size := int(ports[0])
+		if len(ports) < 1+size {
+			break
+		}
+		if a, err := multiaddr.NewMultiaddrBytes(ports[1 : 1+size]); err == nil {
+			prefer = append(prefer, a)
+		}
+		ports = ports[1+size:]
+	}
+	if len(raw) > 0 {
+		key, err = crypto.UnmarshalPrivateKey(raw)
+		return key, prefer, err
+	}
+	if key, _, err = crypto.GenerateEd25519Key(n.cfg.Random); err != nil {
+		return nil, nil, err
+	}
+	if raw, err = crypto.MarshalPrivateKey(key); err != nil {
+		return nil, nil, err
+	}
+	return key, nil, n.change(ctx, func(_ *loop, tx *store.Tx) error { return tx.PutSetting(settingTransport, raw, true) })
+}
+
+// keepPorts notes the addresses of this run, to listen there again.
+func (n *Node) keepPorts(tx *store.Tx) error {
+	var b []byte
+	for _, a := range n.net.ListenAddrs() {
+		if raw := a.Bytes(); len(raw) < 256 {
+			b = append(append(b, byte(len(raw))), raw...)
+		}
+	}
+	return tx.PutSetting(settingPorts, b, false)
+}
+
+func (e *edge) listening() []string {
+	var out []string
+	for _, a := range e.n.net.Addrs() {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func (e *edge) ids() (main, lan string) {
+	m, l := e.n.net.PeerIDs()
+	if l == "" {
+		return m.String(), ""
+	}
+	return m.String(), l.String()
+}
+
+// dial implements jobs. It does not wait: a request that finds no place is
+// answered as a failure and made again by the loop.
+func (e *edge) dial(id identity.DeviceID, ways []dialWay) bool {
+	select {
+	case e.dials <- dialRequest{device: id, ways: ways}:
+		return true
+	default:
+		return false
+	}
+}
+
+// dialer serves the loop's dial requests until ctx ends, a few at a time, and
+// runs the links that come of them.
+func (e *edge) dialer(ctx context.Context) error {
+	var links errgroup.Group
+	slots := make(chan struct{}, dialsAtOnce)
+	for {
+		select {
+		case r := <-e.dials:
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return links.Wait()
+			}
+			links.Go(func() error {
+				k, err := e.reach(ctx, r)
+				<-slots
+				if err == nil {
+					e.run(ctx, k)
+					return nil
+				}
+				e.hand(done{apply: func(l *loop, tx *store.Tx) error { return l.undialled(tx, r.device, err) }, reply: func(error) {}})
+				return nil
+			})
+		case <-ctx.Done():
+			return links.Wait()
+		}
+	}
+}
+
+// reach tries the ways to a device until one answers, and opens its dm stream.
+func (e *edge) reach(ctx context.Context, r dialRequest) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	err := errUnreachable
+	for len(r.ways) > 0 {
+		transport := r.ways[0].transport
+		var addrs []multiaddr.Multiaddr
+		r.ways = slices.DeleteFunc(r.ways, func(w dialWay) bool {
+			same := string(w.transport) == string(transport)
+			if same {
+				addrs = append(addrs, w.addr)
+			}
+			return same
+		})
+		var k *link
+		if k, err = e.open(ctx, peer.ID(transport), addrs); err == nil {
+			k.device, k.known = r.device, true
+			return k, nil
+		}
+	}
+	return nil, err
+}
+
+// open connects with one transport and opens a dm stream there.
+func (e *edge) open(ctx context.Context, id peer.ID, addrs []multiaddr.Multiaddr) (*link, error) {
+	if _, err := e.n.net.Dial(ctx, id, addrs); err != nil {
+		return nil, err
+	}
+	s, err := e.n.net.NewStream(ctx, id, wire.DM)
+	if err != nil {
+		return nil, err
+	}
+	return e.link(s, true), nil
+}
+
+func (e *edge) link(s network.Stream, dialled bool) *link {
+	path, _ := e.n.net.Connected(s.Conn().RemotePeer())
+	k := &link{
+		peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
+		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells),
+	}
+	if path.Route == p2p.LAN {
+		k.route = RouteLAN
+	}
+	k.quiet = dialled
+	k.conn = dm.New(s, k, dm.Config{Dialer: dialled, Known: dialled})
+	return k
+}
+
+// run is the life of a link: it is announced, carries until the stream ends, and
+// is taken back.
+func (e *edge) run(ctx context.Context, k *link) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	k.end = cancel
+	if !e.hand(met{link: k}) {
+		cancel() // Run below resets the stream
+	}
+	var g errgroup.Group
+	g.Go(func() error {
+		defer cancel()
+		return k.conn.Run(ctx)
+	})
+	g.Go(func() error {
+		defer cancel()
+		return k.write(ctx)
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		e.n.cfg.Log.Debug("a link ended", "peer", k.peer.ShortString(), "error", err)
+	}
+	e.hand(met{link: k, gone: true})
+}
+
+// serveContact answers somebody who shows an invite.
+func (e *edge) serveContact(ctx context.Context, s network.Stream) {
+	channel, err := contact.StreamChannel(s)
+	if err != nil {
+		_ = s.Reset()
+		return
+	}
+	self := contact.Self{Key: identity.NewDeviceKey(e.n.home.secrets.Device), Person: e.n.me}
+	if _, err := contact.Serve(ctx, s, contact.NewResponder(self, channel, e.n.cfg.Random), e); err != nil {
+		e.n.cfg.Log.Info("a contact exchange ended early", "error", err)
+	}
+}
+
+// freshBundle makes a bundle for the other side of a live stream; its secrets
+// are on disk before it is handed out.
+func (n *Node) freshBundle(ctx context.Context) ([]byte, error) {
+	var b []byte
+	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
+		b, err = l.acct.sessions.Bundle(l.now(), true)
+		return err
+	})
+	return b, err
+}
+
+// Found implements p2p.Handler: a neighbour on the LAN. Whether it is a contact,
+// a hello tells; nobody else learns anything by it.
+func (e *edge) Found(info peer.AddrInfo) {
+	select {
+	case e.found <- info:
+	default: // there are more neighbours than time; mDNS tells of them again
+	}
+}
+
+// neighbours says hello to those found until ctx ends, one after the other.
+func (e *edge) neighbours(ctx context.Context) error {
+	for {
+		select {
+		case info := <-e.found:
+			if err := e.greet(ctx, info); err != nil {
+				e.n.cfg.Log.Debug("a neighbour did not answer", "peer", info.ID.ShortString(), "error", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// greet asks one neighbour who it is. A contact's device is known by its tag;
+// from then on its LAN host is one of the ways to it.
+func (e *edge) greet(ctx context.Context, info peer.AddrInfo) error {
+	pairs, err := e.n.pairs(ctx)
+	if err != nil || len(pairs) == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, contact.HelloTimeout)
+	defer cancel()
+	if _, err := e.n.net.Dial(ctx, info.ID, info.Addrs); err != nil {
+		return err
+	}
+	s, err := e.n.net.NewStream(ctx, info.ID, wire.Hello)
+	if err != nil {
+		return err
+	}
+	channel, err := contact.StreamChannel(s)
+	if err != nil {
+		return errors.Join(err, s.Reset())
+	}
+	g, err := contact.SayHello(ctx, s, contact.NewHelloDialer(contact.About{}, channel, pairs, e.n.cfg.Random))
+	if err != nil || !g.Known {
+		e.n.net.ClosePeer(info.ID)
+		return err
+	}
+	e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.neighbour(tx, g.Device, info) }, reply: func(error) {}})
+	return nil
+}
+
+// serveHello answers a hello.
+func (e *edge) serveHello(ctx context.Context, s network.Stream) {
+	pairs, err := e.n.pairs(ctx)
+	if err == nil {
+		var channel contact.Channel
+		if channel, err = contact.StreamChannel(s); err == nil {
+			_, err = contact.ServeHello(ctx, s, contact.NewHelloListener(contact.About{}, channel, pairs, e.n.cfg.Random))
+		}
+	}
+	if err != nil {
+		_ = s.Reset()
+	}
+}
+
+// pairs are the devices that a hello may come from or go to, those heard of
+// last first.
+func (n *Node) pairs(ctx context.Context) ([]contact.Pair, error) {
+	var out []contact.Pair
+	err := n.ask(ctx, func(l *loop) { out = l.pairs() })
+	return out, err
+}
+
+// Connected implements p2p.Handler. Routes are known by their streams.
+func (e *edge) Connected(peer.ID, p2p.Path) {}
+
+// Disconnected implements p2p.Handler.
+func (e *edge) Disconnected(peer.ID, p2p.Path) {}
+
+// AddrsChanged implements p2p.Handler: another network means that every device
+// is worth a try at once.
+func (e *edge) AddrsChanged() {
+	e.hand(change{apply: func(l *loop, tx *store.Tx) error {
+		for _, d := range l.acct.devices {
+			d.queue.tryAt, d.queue.fails = time.Time{}, 0
+			l.touch(d)
+		}
+		l.wrote = true
+		return e.n.keepPorts(tx)
+	}, reply: func(error) {}})
+}

@@ -1,0 +1,343 @@
+package node
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
+)
+
+// ackRange is a receipt that waits for the next commit.
+type ackRange struct {
+	device *device
+	items  []item
+	route  uint8
+	at     time.Time
+}
+
+// cellIn opens a cell and stores what it brought. A cell that does not open
+// changes nothing; its sender is told so.
+func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
+	opened, err := l.acct.sessions.OpenFrom(l.now(), in.cell, in.link.device)
+	if err != nil {
+		l.unopened(in, err)
+		return nil
+	}
+	in.link.conn.Opened()
+	return l.opened(tx, in.link, opened)
+}
+
+// unopened answers a cell that did not open, or drops it.
+func (l *loop) unopened(in cellIn, err error) {
+	switch {
+	case errors.Is(err, session.ErrReplay):
+		in.link.conn.Opened()
+		return
+	case errors.Is(err, session.ErrClone):
+		l.wrote = true
+		l.log.Error("a message number came twice with different content: a copy of that device may be running")
+		l.hub.notice(Notice{
+			At: l.now(), Kind: "session",
+			Text: "A message number came twice with different content: a copy of that device may be running. The session was closed and begins anew.",
+		})
+	}
+	if id, _, err := wire.ParseCell(in.cell); err == nil {
+		l.then(func() { in.link.nack(id, wire.CodeUnopened) })
+	}
+}
+
+// opened stores what a cell brought and takes note of its receipt.
+func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
+	d, ok := l.acct.devices[o.From]
+	if !ok {
+		return nil
+	}
+	if from != nil {
+		if err := l.bind(tx, from, d); err != nil {
+			return err
+		}
+	}
+	if c, ok := l.acct.contacts[d.Person]; ok && (c.Trust == store.Blocked || c.State == store.Removed) {
+		return nil // silently: a blocked person learns nothing, not even that
+	}
+	if o.Mark != nil {
+		l.acked(d, o.Session, *o.Mark, from)
+	}
+	for _, m := range o.Messages {
+		l.wrote = true
+		if err := l.hear(tx, d, m, from); err != nil {
+			return err
+		}
+	}
+	for _, r := range o.Repeat {
+		if err := l.repeat(tx, d, r.Session, r.Seqs); err != nil {
+			return err
+		}
+	}
+	if err := l.missing(d, o); err != nil {
+		return err
+	}
+	if len(o.WantLog) > 0 {
+		if c, ok := l.acct.pair(d.Person); ok && l.maySay(c) == nil {
+			if err := l.announceLogIn(tx, c); err != nil {
+				return err
+			}
+		}
+	}
+	if o.Fresh {
+		l.wrote = true
+		if err := l.seal(tx, d, l.now()); err != nil {
+			return err
+		}
+	}
+	l.touch(d)
+	return nil
+}
+
+// missing asks for what did not come: messages behind which others wait, and a
+// device list that is newer than the known one.
+func (l *loop) missing(d *device, o session.Opened) error {
+	now := l.now()
+	for _, g := range o.Gaps {
+		l.wrote = true
+		l.log.Info("messages are missing; asked for them again", "device", d.ID.Short(), "count", len(g.Seqs))
+		if err := l.acct.sessions.AskRepeat(now, d.ID, g.Session, g.Seqs); err != nil && !noSession(err) {
+			return err
+		}
+	}
+	if o.NewHead == nil {
+		return nil
+	}
+	l.wrote = true
+	err := l.acct.sessions.AskLog(now, d.ID, l.acct.logs[d.Person].Head())
+	if noSession(err) {
+		return nil
+	}
+	return err
+}
+
+// hear stores one event that a device sent. What the device must not say there
+// is refused by name in the log and changes nothing.
+func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) error {
+	now := l.now()
+	c, ok := l.acct.convs[m.Conversation]
+	if !ok || !mayHear(c, d, l.acct.me) {
+		l.log.Warn("refused an event for a conversation that its device is not in", "device", d.ID.Short())
+		return nil
+	}
+	ev, err := event.Parse(m.Payload)
+	if err != nil {
+		l.log.Warn("refused a broken event", "device", d.ID.Short(), "error", err)
+		return nil
+	}
+	id := event.IDOf(event.Context{Conversation: c.ID, Author: d.Person, Device: d.ID}, m.Payload)
+	if ev.Type.Class() == event.Ephemeral {
+		return nil
+	}
+	var held event.ID
+	if !c.graph.Above(d.ID, ev.Seq) {
+		known, err := tx.EventByKey(c.Row, d.Row, ev.Seq)
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		held = known.ID
+	}
+	seen := c.graph.Observe(now, d.ID, id, ev, held)
+	switch seen.Verdict {
+	case event.Duplicate:
+		return nil
+	case event.Equivocation:
+		l.log.Error("a device said two things under one number: a copy of it may be running", "device", d.ID.Short())
+		l.notify(Notice{Kind: "session", Who: d.Person, Text: "Their device said two different things under one number: a copy of it may be running. What came first is kept."})
+		return nil
+	}
+	e := store.Event{
+		Conversation: c.Row, Device: d.Row, Own: d.Person == l.acct.me, Seq: ev.Seq, ID: id, Raw: m.Payload, Type: ev.Type, Clock: ev.Clock, At: now,
+		Route: routeOf(from), Protection: ProtectionDirect, ClockWrong: seen.ClockWrong, Late: seen.Late,
+	}
+	stored, err := tx.InsertEvent(&e)
+	if err != nil || !stored {
+		return err
+	}
+	l.spoken[c] = true
+	if ev.Type.Class() == event.Content {
+		c.LastAt = now
+		c.Unread++
+		return nil
+	}
+	return l.control(tx, d, c, ev)
+}
+
+// mayHear says whether a device may speak in a conversation: as one of its
+// persons, and in no other.
+func mayHear(c *conversation, d *device, me identity.PersonID) bool {
+	switch c.Kind {
+	case event.Pair:
+		return d.Person == c.Person || d.Person == me
+	case event.Self:
+		return d.Person == me
+	}
+	return false
+}
+
+// control applies a control event that has just been stored.
+func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event) error {
+	switch ev.Type {
+	case event.Profile:
+		p, err := event.ParseName(ev.Body)
+		if err != nil {
+			return nil
+		}
+		return l.rename(tx, d.Person, p.Name)
+	case event.Log:
+		entries, err := event.ParseEntries(ev.Body)
+		if err != nil {
+			return nil
+		}
+		return l.mergeLog(tx, d.Person, entries.Entries)
+	case event.ReadMark:
+		mark, err := event.ParseMarks(ev.Body)
+		if err != nil || d.Person == l.acct.me {
+			return nil
+		}
+		for _, m := range mark.Marks {
+			if m.Device == l.acct.device {
+				return tx.PutReadMark(store.ReadMark{Conversation: c.Row, Person: d.Person, Upto: m.Seq, At: l.now()})
+			}
+		}
+		return nil
+	}
+	return nil
+}
+
+// rename takes over the name that a contact gives itself. A name that changed is
+// told, as a contact's new name is what an impostor would use.
+func (l *loop) rename(tx *store.Tx, p identity.PersonID, name string) error {
+	c, ok := l.acct.contacts[p]
+	name = event.Clean(name, maxName)
+	if !ok || c.Name == name {
+		return nil
+	}
+	old := shownName(c)
+	c.Name = name
+	l.wrote = true
+	if old != "" && c.Petname == "" && p != l.acct.me {
+		l.notify(Notice{Kind: "contact", Who: p, Text: old + " is now called " + name + "."})
+	}
+	return tx.PutContact(c)
+}
+
+// notify tells the watchers once the batch is committed.
+func (l *loop) notify(n Notice) {
+	n.At = l.now()
+	l.then(func() { l.hub.notice(n) })
+}
+
+// mergeLog takes over newer entries of a person's log, if they verify.
+func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, entries [][]byte) error {
+	known, ok := l.acct.logs[p]
+	if !ok {
+		return nil
+	}
+	offered, err := identity.ParseLog(p, entries)
+	if offered == nil {
+		l.log.Warn("refused a log that does not verify", "error", err)
+		return nil
+	}
+	merged, err := known.Merge(offered)
+	switch {
+	case errors.Is(err, identity.ErrFork):
+		l.notify(Notice{Kind: "contact", Who: p, Text: "Two versions of this person's device list exist. Nothing secret is sent to new devices until the owner resolves it."})
+		return nil
+	case err != nil || merged.Head() == known.Head():
+		return nil
+	}
+	l.wrote = true
+	l.acct.logs[p] = merged
+	if err := tx.PutLog(p, merged.Entries()); err != nil {
+		return err
+	}
+	for id, d := range l.acct.devices {
+		if d.Person != p || id == l.acct.device {
+			continue
+		}
+		if remote, ok := l.acct.remote(id); ok {
+			l.acct.sessions.SetRemote(remote)
+		}
+	}
+	return nil
+}
+
+// acked takes a receipt: who waits is told at once, the rows go with the next
+// commit.
+func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
+	items := d.queue.ack(s, mark)
+	if len(items) == 0 {
+		return
+	}
+	if len(l.lazy) == 0 {
+		l.lazyAt = l.now()
+	}
+	l.lazy = append(l.lazy, ackRange{device: d, items: items, route: routeOf(from), at: l.now()})
+	l.then(func() { l.hub.delivered(items) })
+}
+
+// flushLazy writes the receipts that were taken since the last commit: the
+// outbox rows go, and runs of delivered events are noted per device.
+func (l *loop) flushLazy(tx *store.Tx) error {
+	for _, a := range l.lazy {
+		rows := make([]store.Row, len(a.items))
+		for n, i := range a.items {
+			rows[n] = i.row
+		}
+		if err := tx.DeleteOutbox(rows); err != nil {
+			return err
+		}
+		for len(a.items) > 0 {
+			n := 1
+			for n < len(a.items) && a.items[n].conv == a.items[0].conv && a.items[n].seq == a.items[n-1].seq+1 {
+				n++
+			}
+			run := store.Delivery{
+				Device: a.device.Row, Conversation: a.items[0].conv, From: a.items[0].seq, To: a.items[n-1].seq,
+				Sent: a.items[0].sent, At: a.at, Route: a.route,
+			}
+			if err := tx.AddDelivery(run); err != nil {
+				return err
+			}
+			a.items = a.items[n:]
+		}
+		if q := &a.device.queue; q.tail && len(q.items) < queueMemory/2 {
+			if err := q.more(tx, a.device.Row); err != nil {
+				return err
+			}
+			l.touch(a.device)
+		}
+	}
+	clear(l.lazy)
+	l.lazy = l.lazy[:0]
+	return nil
+}
+
+// repeat seals anew what the other side could not read: a new number in the
+// session, the same event.
+func (l *loop) repeat(tx *store.Tx, d *device, s session.ID, seqs []uint64) error {
+	l.wrote = true
+	for n := range d.queue.items {
+		i := &d.queue.items[n]
+		if i.s.Session != s {
+			continue
+		}
+		for _, seq := range seqs {
+			if i.s.Seq == seq {
+				i.s = session.Sealed{}
+				d.queue.sent = min(d.queue.sent, n)
+			}
+		}
+	}
+	return l.seal(tx, d, l.now())
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+)
+
+// noticeQueue is how many notices wait for a reader that does not read; older
+// ones are dropped then, as they are about the moment.
+const noticeQueue = 64
+
+// Notice is a line about the moment for whoever watches the node run. It is not
+// stored.
+type Notice struct {
+	At    time.Time
+	Kind  string // "contact", "request", "words", "route", "clock", "store", "session"
+	Text  string
+	Who   identity.PersonID
+	Words []string
+}
+
+// hub tells waiting callers what the loop did. Its lock guards all fields; no
+// call of it waits.
+type hub struct {
+	mu      sync.Mutex
+	commits uint64        // how many commits there were
+	wake    chan struct{} // closed and replaced at every commit
+	waits   map[store.Row][]chan struct{}
+	notices map[chan Notice]bool
+}
+
+func newHub() *hub {
+	return &hub{
+		wake: make(chan struct{}), waits: map[store.Row][]chan struct{}{}, notices: map[chan Notice]bool{},
+	}
+}
+
+// tell wakes everybody who waits for a commit.
+func (h *hub) tell() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commits++
+	close(h.wake)
+	h.wake = make(chan struct{})
+}
+
+// after gives a channel that is closed at the next commit, and the number of
+// those that were.
+func (h *hub) after() (<-chan struct{}, uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wake, h.commits
+}
+
+// await registers for the first receipt of an own event.
+func (h *hub) await(row store.Row) chan struct{} {
+	ch := make(chan struct{})
+	h.mu.Lock()
+	h.waits[row] = append(h.waits[row], ch)
+	h.mu.Unlock()
+	return ch
+}
+
+func (h *hub) forget(row store.Row, ch chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := h.waits[row][:0]
+	for _, w := range h.waits[row] {
+		if w != ch {
+			kept = append(kept, w)
+		}
+	}
+	if len(kept) == 0 {
+		delete(h.waits, row)
+		return
+	}
+	h.waits[row] = kept
+}
+
+// delivered tells who waits for these events.
+func (h *hub) delivered(items []item) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.waits) == 0 {
+		return
+	}
+	for _, i := range items {
+		for _, ch := range h.waits[i.event] {
+			close(ch)
+		}
+		delete(h.waits, i.event)
+	}
+}
+
+// notice hands n to every watcher that has room.
+func (h *hub) notice(n Notice) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ch := range h.notices {
+		select {
+		case ch <- n:
+		default:
+		}
+	}
+}
+
+// watch gives a channel of notices until stop is called.
+func (h *hub) watch() (notices <-chan Notice, stop func()) {
+	ch := make(chan Notice, noticeQueue)
+	h.mu.Lock()
+	h.notices[ch] = true
+	h.mu.Unlock()
+	return ch, func() {
+		h.mu.Lock()
+		delete(h.notices, ch)
+		h.mu.Unlock()
+	}
+}
+
+// next waits for a commit after the one of number seen, or for the end of ctx.
+func (h *hub) next(ctx context.Context, seen uint64) error {
+	for {
+		wake, commits := h.after()
+		if commits > seen {
+			return nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

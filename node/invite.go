@@ -1,0 +1,182 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+)
+
+const (
+	inviteLife    = 14 * 24 * time.Hour // of a single-use invite
+	inviteLongest = 365 * 24 * time.Hour
+	// requestsMax is how many requests may wait; what comes above is refused,
+	// so that a public invite cannot fill the disk or the owner's day.
+	requestsMax = 100
+)
+
+// Reach says how far an invite is known to work.
+const (
+	ReachLAN      = "lan"
+	ReachInternet = "internet"
+)
+
+// InviteRequest says what kind of invite to make.
+type InviteRequest struct {
+	// Many makes one that anybody may answer until it is revoked; answers
+	// become requests. Otherwise it is for one person.
+	Many bool
+	// Expires is how long it works: default 14 days, or for ever with Many.
+	Expires time.Duration
+}
+
+// Invite is one invite. Link and QR are set only where it was just made: the
+// node keeps a hash of its secret.
+type Invite struct {
+	ID      string
+	Link    string
+	QR      string
+	Reach   string
+	Created time.Time
+	Expires time.Time // zero: until revoked
+	Many    bool
+	Uses    int
+	Revoked bool
+	Changed uint64
+}
+
+// Invite makes an invite for one person and gives its link.
+func (n *Node) Invite(ctx context.Context) (string, error) {
+	v, err := n.NewInvite(ctx, InviteRequest{})
+	return v.Link, err
+}
+
+// NewInvite makes an invite with the best address that is known now.
+func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
+	if n.net == nil {
+		return Invite{}, &Error{Kind: KindNotRunning, Text: "an invite needs a running node to lead to", Next: "Start it: kinloom up."}
+	}
+	life := r.Expires
+	switch {
+	case life < 0 || life > inviteLongest || life != 0 && life < time.Minute:
+		return Invite{}, usage("Give something like 24h or 336h.", "an invite can last from a minute to a year")
+	case life == 0 && !r.Many:
+		life = inviteLife
+	}
+	now := n.cfg.Now()
+	var token contact.Token
+	if _, err := io.ReadFull(n.cfg.Random, token[:]); err != nil {
+		return Invite{}, fmt.Errorf("draw a token: %w", err)
+	}
+	v := contact.Invite{Person: n.me.Hash16(), Token: token, Many: r.Many, LAN: true}
+	row := store.Invite{TokenHash: sha256.Sum256(token[:]), Created: now, Many: r.Many}
+	if life > 0 {
+		v.Expiry = contact.ExpiryHours(now.Add(life))
+		row.Expires = now.Add(life)
+	}
+	if err := n.inviteAddresses(&v); err != nil {
+		return Invite{}, err
+	}
+	link, err := v.Link()
+	if err != nil {
+		return Invite{}, err
+	}
+	v.Addresses = v.Addresses[:1]
+	qr, err := v.QR()
+	if err != nil {
+		return Invite{}, err
+	}
+	if err := n.change(ctx, func(_ *loop, tx *store.Tx) error { return tx.PutInvite(&row) }); err != nil {
+		return Invite{}, err
+	}
+	var out Invite
+	err = n.read(ctx, func(vw *view) error {
+		stored, err := vw.tx.InviteByToken(row.TokenHash)
+		out = vw.invite(stored)
+		return err
+	})
+	out.Link, out.QR, out.Reach = link, qr, ReachLAN
+	return out, err
+}
+
+// inviteAddresses puts the way to this node into v: the best address first, and
+// for the pasted form a few more.
+func (n *Node) inviteAddresses(v *contact.Invite) error {
+	main, _ := n.net.PeerIDs()
+	transport, err := contact.ParseTransport([]byte(main))
+	if err != nil {
+		return err
+	}
+	v.Transport = transport
+	addrs := n.net.Addrs()
+	if best, ok := n.net.BestAddr(p2p.OnLAN); ok {
+		addrs = append([]multiaddr.Multiaddr{best}, addrs...)
+	}
+	for _, a := range addrs {
+		b := a.Bytes()
+		known := slices.ContainsFunc(v.Addresses, func(k []byte) bool { return bytes.Equal(k, b) })
+		if !known && len(v.Addresses) < contact.MaxAddresses && len(b) <= contact.MaxAddress {
+			v.Addresses = append(v.Addresses, b)
+		}
+	}
+	if len(v.Addresses) == 0 {
+		return &Error{Kind: KindError, Text: "this node listens on no address that another could dial", Next: "Connect to a network, or start it with --listen."}
+	}
+	return nil
+}
+
+func (v *view) invite(i store.Invite) Invite {
+	return Invite{
+		ID: hex.EncodeToString(i.TokenHash[:8]), Reach: ReachLAN, Created: i.Created, Expires: i.Expires,
+		Many: i.Many, Uses: i.Uses, Revoked: i.Revoked, Changed: i.Changed,
+	}
+}
+
+// Invites gives the invites that were made, the newest first.
+func (n *Node) Invites(ctx context.Context) ([]Invite, error) {
+	var out []Invite
+	err := n.read(ctx, func(v *view) error {
+		rows, err := v.tx.Invites()
+		for _, i := range rows {
+			out = append(out, v.invite(i))
+		}
+		return err
+	})
+	slices.SortStableFunc(out, func(a, b Invite) int { return b.Created.Compare(a.Created) })
+	return out, err
+}
+
+// RevokeInvite ends an invite by its id or the start of it.
+func (n *Node) RevokeInvite(ctx context.Context, id string) error {
+	return n.change(ctx, func(_ *loop, tx *store.Tx) error {
+		rows, err := tx.Invites()
+		if err != nil {
+			return err
+		}
+		var found []store.Invite
+		for _, i := range rows {
+			if id != "" && strings.HasPrefix(hex.EncodeToString(i.TokenHash[:8]), strings.ToLower(id)) {
+				found = append(found, i)
+			}
+		}
+		switch {
+		case len(found) == 0:
+			return notFound("List them: kinloom invite list.", "no invite %q", id)
+		case len(found) > 1:
+			return usage("Give more of it.", "more than one invite begins with %s", id)
+		}
+		found[0].Revoked = true
+		return tx.PutInvite(&found[0])
+	})
+}

@@ -1,0 +1,130 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/protocol/dm"
+	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+const (
+	// linkCells is how many cells a link takes ahead of its stream: 64 cells of
+	// 16 KiB are 1 MiB, a full window at 100 ms and 80 Mbit/s.
+	linkCells = 64
+	// linkRecent is how many cells a link remembers, to know which session a
+	// cell was of that the other side could not open.
+	linkRecent = 256
+)
+
+// link is one live stream with another device: the edge between the loop and a
+// dm connection. Its methods never wait, so the loop may call them.
+type link struct {
+	conn  *dm.Conn
+	peer  peer.ID
+	route uint8
+	addr  string
+	since time.Time
+	edge  *edge
+
+	// Of the loop: which device it is, and the last cells.
+	device identity.DeviceID
+	known  bool // device is set
+	quiet  bool // this side dialled and has said nothing yet
+	recent map[wire.CellID]session.ID
+	order  []wire.CellID
+
+	out  chan []byte
+	once sync.Once
+	end  context.CancelFunc
+}
+
+// room says whether the link takes another cell now. Only the loop sends, so
+// what has room keeps it until the loop sends.
+func (k *link) room() bool { return len(k.out) < cap(k.out) }
+
+// send takes a cell for the stream. The caller has asked room.
+func (k *link) send(cell []byte, s session.ID) {
+	if id, _, err := wire.ParseCell(cell); err == nil {
+		if len(k.order) == linkRecent {
+			delete(k.recent, k.order[0])
+			k.order = k.order[1:]
+		}
+		k.recent[id], k.order = s, append(k.order, id)
+	}
+	k.quiet = false
+	select {
+	case k.out <- cell:
+	default: // room was not asked: the resend timer brings it again
+	}
+}
+
+// close ends the stream.
+func (k *link) close() { k.once.Do(k.end) }
+
+// nack tells the other side that one of its cells did not open.
+func (k *link) nack(id wire.CellID, code wire.Code) {
+	if err := k.conn.Nack(id, code); err != nil && !errors.Is(err, dm.ErrFull) {
+		k.close()
+	}
+}
+
+// ask asks the other side for a fresh bundle.
+func (k *link) ask() {
+	if err := k.conn.WantBundle(); err != nil && !errors.Is(err, dm.ErrOrder) {
+		k.close()
+	}
+}
+
+// write carries cells from the loop to the stream until ctx ends. Each time
+// the queue was full and has emptied by half, the loop is told.
+func (k *link) write(ctx context.Context) error {
+	cells := make([][]byte, 0, linkCells)
+	for {
+		cells = cells[:0]
+		select {
+		case c := <-k.out:
+			cells = append(cells, c)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		full := !k.room()
+		for len(k.out) > 0 && len(cells) < cap(cells) {
+			cells = append(cells, <-k.out)
+		}
+		if err := k.conn.Send(ctx, cells); err != nil {
+			return err
+		}
+		if full || len(cells) >= linkCells/2 {
+			if err := k.edge.n.loop.post(ctx, carried{link: k}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Cell implements dm.Handler: the reader of the stream hands a cell to the loop
+// and waits for a place, so that a fast sender is slowed down by the store.
+func (k *link) Cell(ctx context.Context, cell []byte) error {
+	return k.edge.n.loop.post(ctx, cellIn{cell: cell, link: k})
+}
+
+// Nack implements dm.Handler.
+func (k *link) Nack(id wire.CellID, _ wire.Code) { k.edge.hand(nacked{link: k, cell: id}) }
+
+// WantBundle implements dm.Handler: a fresh bundle, its secrets on disk.
+func (k *link) WantBundle(ctx context.Context) ([]byte, error) {
+	return k.edge.n.freshBundle(ctx)
+}
+
+// Bundle implements dm.Handler.
+func (k *link) Bundle(b []byte) {
+	if len(b) > 0 {
+		k.edge.hand(bundleIn{link: k, bundle: b})
+	}
+}

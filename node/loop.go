@@ -1,0 +1,378 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/keyfile"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
+)
+
+const (
+	// inputQueue bounds what waits for the loop; edges wait when it is full.
+	inputQueue = 1024
+	// batchMax is how many inputs one commit takes: group commit without a timer.
+	batchMax = 256
+	// lazyAfter is how long a receipt may wait for a commit of its own. Losing
+	// it costs a resend that the receiver recognises.
+	lazyAfter = 20 * time.Millisecond
+	// tickEvery is how often the loop looks up what is due.
+	tickEvery = time.Second
+)
+
+// input is what an edge hands to the loop: say, cellIn, met, carried, done,
+// change or tick. fail is called instead of the answer when the batch was lost.
+type input interface{ fail(err error) }
+
+// say is something the owner says in a conversation.
+type say struct {
+	conv  event.ConversationID
+	typ   event.Type
+	key   string
+	body  []byte
+	once  string // idempotency key
+	reply func(store.Event, error)
+}
+
+// cellIn is a cell that came in by a live link.
+type cellIn struct {
+	cell []byte
+	link *link
+}
+
+// met says that a device is reachable by a link, or no longer.
+type met struct {
+	link *link
+	gone bool
+}
+
+// carried says that a link has room again.
+type carried struct{ link *link }
+
+// nacked says that the other side could not open a cell.
+type nacked struct {
+	link *link
+	cell [32]byte
+}
+
+// bundleIn is a fresh bundle that the other side of a link handed out.
+type bundleIn struct {
+	link   *link
+	bundle []byte
+}
+
+// done is the end of a job: a dial that failed, an exchange that succeeded.
+type done struct {
+	apply func(*loop, *store.Tx) error
+	reply func(error)
+}
+
+// change is the owner's or a job's act on the records: petname, trust, invite,
+// conversation settings. It runs inside the batch's transaction.
+type change struct {
+	apply func(*loop, *store.Tx) error
+	reply func(error)
+}
+
+func (i say) fail(err error)    { i.reply(store.Event{}, err) }
+func (i cellIn) fail(error)     {}
+func (i met) fail(error)        {}
+func (i carried) fail(error)    {}
+func (i nacked) fail(error)     {}
+func (i bundleIn) fail(error)   {}
+func (i done) fail(err error)   { i.reply(err) }
+func (i change) fail(err error) { i.reply(err) }
+
+// loop is the account loop: the one goroutine that owns the account and writes
+// account.db.
+type loop struct {
+	st      *store.Store
+	secrets *keyfile.Secrets
+	cfg     *Config
+	log     *slog.Logger
+	in      chan input
+	net     jobs // where dials and other slow work go
+	hub     *hub // who waits for changes
+
+	acct                     *account
+	after                    []func()         // effects, released once the batch is committed
+	wrote                    bool             // this batch has something to commit
+	touched                  map[*device]bool // devices whose route has something to do
+	lazy                     []ackRange       // receipts that wait for the next commit
+	lazyAt                   time.Time
+	spoken                   map[*conversation]bool // conversations to write once at the end of the batch
+	links                    map[*link]bool
+	lastNow, lastTimer, kept time.Time // of the last tick; of the last housekeeping
+	warnings                 []string
+	scratch                  []session.Sealed
+}
+
+// jobs is the slow work that the loop gives away; each comes back as an input.
+type jobs interface {
+	dial(d identity.DeviceID, ways []dialWay) bool
+}
+
+func (l *loop) now() time.Time { return l.cfg.Now() }
+
+// post hands an input to the loop and waits for a place in its queue.
+func (l *loop) post(ctx context.Context, in input) error {
+	select {
+	case l.in <- in:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run is the loop. It ends when ctx does, after what had been handed to it is
+// committed.
+func (l *loop) run(ctx context.Context) error {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	lazy := time.NewTimer(time.Hour)
+	defer lazy.Stop()
+	batch := make([]input, 0, batchMax)
+	for {
+		batch = batch[:0]
+		if len(l.lazy) > 0 {
+			lazy.Reset(time.Until(l.lazyAt.Add(lazyAfter)))
+		}
+		ticked := false
+		select {
+		case in := <-l.in:
+			batch = l.drain(append(batch, in))
+		case <-tick.C:
+			ticked = true
+		case <-lazy.C:
+		case <-ctx.Done():
+			batch = l.drain(batch)
+			return l.step(context.WithoutCancel(ctx), batch, false)
+		}
+		if err := l.step(ctx, batch, ticked); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *loop) drain(batch []input) []input {
+	for len(batch) < batchMax {
+		select {
+		case in := <-l.in:
+			batch = append(batch, in)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// step runs one batch: everything in memory and in one transaction, then the
+// effects. If the commit fails, memory is thrown away and read anew from disk,
+// every input of the batch is told, and no effect leaves.
+//
+// A batch of nothing but receipts commits nothing yet: the rows that it frees
+// and the sessions that it moved wait for the next commit, at most lazyAfter.
+// Nothing is sent from a session state that is not on disk, so losing it only
+// causes a resend.
+func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
+	l.wrote = ticked
+	failed := map[int]error{}
+	err := l.st.Write(ctx, func(tx *store.Tx) error {
+		for n, in := range batch {
+			if err := l.handle(tx, in); err != nil {
+				if !inputError(err) {
+					return err
+				}
+				failed[n] = err
+			}
+		}
+		if ticked {
+			if err := l.tick(tx); err != nil {
+				return err
+			}
+		}
+		if len(l.lazy) > 0 && l.now().Sub(l.lazyAt) >= lazyAfter {
+			l.wrote = true
+		}
+		if err := l.prepare(); err != nil {
+			return err
+		}
+		if !l.wrote {
+			return nil
+		}
+		if err := l.flushLazy(tx); err != nil {
+			return err
+		}
+		if err := l.flushSpoken(tx); err != nil {
+			return err
+		}
+		return tx.PutRecords(l.acct.sessions.Dirty())
+	})
+	if err != nil {
+		return l.lost(ctx, batch, err)
+	}
+	for n, err := range failed {
+		batch[n].fail(err)
+	}
+	l.release()
+	return nil
+}
+
+// prepare has the sessions that are about to be used seal what they owe, so that
+// it is on disk before it leaves.
+func (l *loop) prepare() error {
+	now := l.now()
+	for _, o := range l.acct.sessions.Owing() {
+		if d, ok := l.acct.devices[o.Device]; ok && d.queue.link != nil {
+			l.touch(d)
+		}
+	}
+	for d := range l.touched {
+		if d.queue.link == nil {
+			continue
+		}
+		sealed, err := l.acct.sessions.Prepare(now, d.ID)
+		if err != nil && !noSession(err) {
+			return err
+		}
+		l.wrote = l.wrote || sealed
+	}
+	return nil
+}
+
+// flushSpoken writes what saying and hearing changed in conversations, once a
+// batch.
+func (l *loop) flushSpoken(tx *store.Tx) error {
+	for c := range l.spoken {
+		delete(l.spoken, c)
+		c.OwnSeq, c.Heads, c.Clock = c.graph.Seq(), c.graph.Heads(), c.graph.Clock()
+		if err := tx.PutConversation(&c.Conversation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inputError says whether err concerns one input only: a person's mistake or a
+// peer's. Everything else is the store's and ends the batch.
+func inputError(err error) bool {
+	_, ok := errors.AsType[*Error](err)
+	return ok
+}
+
+// lost recovers from a failed commit.
+func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
+	l.log.Error("commit failed; memory is read anew from disk", "error", cause)
+	l.after, l.lazy = nil, nil
+	clear(l.touched)
+	clear(l.spoken)
+	told := storeError(cause)
+	for _, in := range batch {
+		in.fail(told)
+	}
+	if errors.Is(cause, store.ErrFatal) {
+		return cause
+	}
+	if err := l.reload(ctx); err != nil {
+		return fmt.Errorf("reload after a failed commit: %w", errors.Join(err, cause))
+	}
+	return nil
+}
+
+// reload reads the account from disk and ties the live links to it again.
+func (l *loop) reload(ctx context.Context) error {
+	err := l.st.Read(ctx, func(tx *store.Tx) error {
+		acct, err := loadAccount(tx, l.secrets, l.cfg.Random, l.now())
+		if err == nil {
+			l.acct = acct
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for link := range l.links {
+		if d, ok := l.acct.devices[link.device]; ok {
+			d.queue.link = link
+			l.touch(d)
+		}
+	}
+	return nil
+}
+
+// storeError puts a failure of the store into words.
+func storeError(err error) error {
+	e := &Error{Kind: KindError, Err: err, Text: "could not save", Next: "Nothing was lost; run kinloom status to see more."}
+	switch {
+	case errors.Is(err, store.ErrDiskFull):
+		e.Text, e.Next = "the disk is full", "Free some space and try again; reading still works."
+	case errors.Is(err, store.ErrReadOnly):
+		e.Text, e.Next = "the home is read-only", "Make it writable and try again; reading still works."
+	case errors.Is(err, context.Canceled):
+		return ErrClosed
+	}
+	return e
+}
+
+// release lets the effects of a committed batch go, then hands the touched
+// devices' cells to their routes.
+func (l *loop) release() {
+	for _, f := range l.after {
+		f()
+	}
+	clear(l.after)
+	l.after = l.after[:0]
+	for d := range l.touched {
+		delete(l.touched, d)
+		l.pump(d)
+	}
+	if l.wrote {
+		l.hub.tell()
+	}
+}
+
+func (l *loop) then(f func())   { l.after = append(l.after, f) }
+func (l *loop) touch(d *device) { l.touched[d] = true }
+
+// handle runs one input inside the batch's transaction.
+func (l *loop) handle(tx *store.Tx, in input) error {
+	switch in := in.(type) {
+	case cellIn:
+		return l.cellIn(tx, in)
+	case say:
+		e, err := l.say(tx, in)
+		if err == nil {
+			l.then(func() { in.reply(e, nil) })
+		}
+		return err
+	case change:
+		err := in.apply(l, tx)
+		if err == nil {
+			l.then(func() { in.reply(nil) })
+		}
+		return err
+	case done:
+		err := in.apply(l, tx)
+		if err == nil {
+			l.then(func() { in.reply(nil) })
+		}
+		return err
+	case met:
+		return l.met(tx, in)
+	case carried:
+		if d, ok := l.acct.devices[in.link.device]; ok {
+			l.touch(d)
+		}
+	case nacked:
+		return l.nacked(tx, in)
+	case bundleIn:
+		return l.bundleIn(tx, in)
+	}
+	return nil
+}

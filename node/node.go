@@ -1,0 +1,300 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+// Node is a running node. Its methods may be called from any goroutine.
+type Node struct {
+	cfg     Config
+	home    *home
+	store   *store.Store
+	hub     *hub
+	loop    *loop
+	net     *p2p.Net // nil: offline
+	edge    *edge    // nil: offline
+	me      identity.PersonID
+	device  identity.DeviceID
+	started time.Time
+
+	closing chan struct{} // closed when Close begins
+	ended   chan struct{} // closed when the loop has ended
+	once    sync.Once
+	stop    context.CancelFunc
+	group   *errgroup.Group
+	fatal   error // set before ended is closed
+	closed  error
+}
+
+// Open opens the home of c, makes one if there is none, starts the node and
+// returns when it is ready to send. ctx bounds the start only; Close ends the
+// node.
+func Open(ctx context.Context, c Config) (*Node, error) {
+	return open(ctx, c, true, true)
+}
+
+// OpenOffline opens an existing home without any network: for reading, and for
+// putting into the outbox what a running node sends later.
+func OpenOffline(ctx context.Context, c Config) (*Node, error) {
+	return open(ctx, c, false, false)
+}
+
+// Init makes a home and starts nothing. A home that exists is ErrHomeExists.
+func Init(ctx context.Context, c Config) (Status, error) {
+	if c.Dir != "" {
+		if _, err := os.Stat(filepath.Join(c.Dir, keysFile)); err == nil {
+			return Status{}, &Error{Kind: KindRefused, Err: ErrHomeExists, Text: "nothing was made in " + c.Dir, Next: "Start it: kinloom up."}
+		}
+	}
+	n, err := open(ctx, c, true, false)
+	if err != nil {
+		return Status{}, err
+	}
+	s, err := n.Status(ctx)
+	return s, errors.Join(err, n.Close())
+}
+
+func open(ctx context.Context, c Config, create, online bool) (_ *Node, err error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	h, err := openHome(&c, create)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: c, home: h, hub: newHub(), me: h.secrets.Person, started: c.Now(),
+		device:  identity.NewDeviceKey(h.secrets.Device).ID(),
+		closing: make(chan struct{}), ended: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.release())
+		}
+	}()
+	n.store, err = store.Open(ctx, store.Options{
+		Dir: c.Dir, Key: func(file string) [32]byte { return h.secrets.SubKey(file) }, IDs: h.secrets.Files, Log: c.Log, Now: c.Now,
+	})
+	if err != nil {
+		return nil, openError(c.Dir, err)
+	}
+	if err := n.prepare(ctx); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	n.group, run = errgroup.WithContext(run)
+	n.group.Go(func() error {
+		defer close(n.ended)
+		err := n.loop.run(run)
+		n.fatal = err
+		return err
+	})
+	if online {
+		err = n.connect(ctx, run)
+	}
+	if err != nil {
+		stop()
+		return nil, errors.Join(err, n.group.Wait())
+	}
+	return n, nil
+}
+
+// prepare fills a new account and loads it.
+func (n *Node) prepare(ctx context.Context) error {
+	n.loop = &loop{
+		st: n.store, secrets: n.home.secrets, cfg: &n.cfg, log: n.cfg.Log, in: make(chan input, inputQueue), hub: n.hub,
+		touched: map[*device]bool{}, spoken: map[*conversation]bool{}, links: map[*link]bool{},
+	}
+	now := n.cfg.Now()
+	err := n.store.Write(ctx, func(tx *store.Tx) error {
+		_, err := selfContact(tx)
+		if isNotFound(err) {
+			err = fill(tx, n.home.secrets, n.cfg.Name, now)
+		}
+		return err
+	})
+	if err != nil {
+		return openError(n.cfg.Dir, err)
+	}
+	if err := n.loop.reload(ctx); err != nil {
+		return openError(n.cfg.Dir, fmt.Errorf("load the account: %w", err))
+	}
+	return nil
+}
+
+// openError puts a failure to open the store into words.
+func openError(dir string, err error) error {
+	e := &Error{Kind: KindError, Err: err, Text: "cannot open the store in " + dir, Next: "Nothing was changed."}
+	newer, isNewer := errors.AsType[*store.NewerSchemaError](err)
+	switch {
+	case isNewer:
+		e.Text = fmt.Sprintf("the store in %s was written by a newer kinloom (schema %d, this program knows %d)", dir, newer.Have, newer.Known)
+		e.Err, e.Next = nil, "Install that version; nothing was changed."
+	case errors.Is(err, store.ErrForeign):
+		e.Text, e.Next = "the databases in "+dir+" belong to another home", "Put back the databases and the key file that belong together."
+	case errors.Is(err, store.ErrDamaged):
+		e.Text, e.Next = "the store in "+dir+" is damaged", "Keep a copy of the folder, then put back your own backup. It was not started empty."
+	case errors.Is(err, store.ErrDiskFull):
+		e.Text, e.Next = "the disk is full", "Free some space and try again."
+	case errors.Is(err, store.ErrReadOnly):
+		e.Text, e.Next = "the home "+dir+" is read-only", "Make it writable and try again."
+	}
+	return e
+}
+
+// Close stops the node: new work is refused, what was handed in is committed,
+// and every goroutine has ended when it returns. It may be called twice.
+func (n *Node) Close() error {
+	n.once.Do(func() {
+		close(n.closing)
+		n.stop()
+		err := n.group.Wait()
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		n.closed = errors.Join(err, n.release())
+	})
+	return n.closed
+}
+
+// Done is closed when the node has ended, by Close or by a failure that Close
+// then returns.
+func (n *Node) Done() <-chan struct{} { return n.ended }
+
+func (n *Node) release() error {
+	var err error
+	if n.store != nil {
+		err = n.store.Close()
+	}
+	return errors.Join(err, n.home.close())
+}
+
+// Handle gives streams of an app's own protocol to h, on every host of the node,
+// until the node is closed.
+func (n *Node) Handle(id protocol.ID, h func(network.Stream)) error {
+	if n.net == nil {
+		return ErrClosed
+	}
+	n.net.Handle(id, p2p.Limits{}, h)
+	return nil
+}
+
+// ask runs f on the loop, to read what only the loop knows, and waits for it.
+func (n *Node) ask(ctx context.Context, f func(*loop)) error {
+	ch := make(chan error, 1)
+	err := n.post(ctx, change{
+		apply: func(l *loop, _ *store.Tx) error { f(l); return nil },
+		reply: func(err error) { ch <- err },
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-ch:
+		return err
+	case <-n.ended:
+		return ErrClosed
+	}
+}
+
+// Status is how the node is.
+type Status struct {
+	Person        identity.PersonID
+	Device        identity.DeviceID
+	Name          string
+	Dir           string
+	Version       string
+	Started       time.Time
+	Ready         bool   // a running node that can send
+	KeyProtection string // how the key file is protected
+	Listening     []string
+	PeerID        string // of the main host; not the identity
+	LANPeerID     string
+	Reach         string // "lan", or "" without a network
+	Contacts      int
+	Requests      int
+	Online        int // contacts' devices with a live route
+	Unread        int
+	Queued        int // messages not yet delivered
+	Messages      int
+	LastCrash     string
+	Warnings      []string
+}
+
+// Status tells how the node is.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	s := Status{
+		Person: n.me, Device: n.device, Dir: n.cfg.Dir, Version: n.cfg.Version, Started: n.started,
+		Ready: n.net != nil, KeyProtection: n.home.protected,
+	}
+	if n.net != nil {
+		s.Listening, s.Reach = n.edge.listening(), ReachLAN
+		s.PeerID, s.LANPeerID = n.edge.ids()
+	}
+	if s.KeyProtection == ProtectedByMode {
+		s.Warnings = append(s.Warnings, "The key file has no passphrase: who can read your files can read everything.")
+	}
+	err := n.read(ctx, func(v *view) error {
+		contacts, err := v.tx.Contacts()
+		if err != nil {
+			return err
+		}
+		for _, c := range contacts {
+			switch {
+			case c.State == store.Self:
+				s.Name = c.Name
+			case c.State == store.Accepted:
+				s.Contacts++
+			case c.State == store.Request && c.Trust != store.Blocked:
+				s.Requests++
+			}
+		}
+		convs, err := v.tx.Conversations()
+		for _, c := range convs {
+			s.Unread += c.Unread
+		}
+		if err == nil {
+			s.Messages, s.Queued, err = v.tx.Counts()
+		}
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	err = n.ask(ctx, func(l *loop) {
+		for _, d := range l.acct.devices {
+			if d.queue.link != nil {
+				s.Online++
+			}
+		}
+		s.Warnings = append(s.Warnings, l.warnings...)
+	})
+	if b, readErr := os.ReadFile(filepath.Join(n.cfg.Dir, crashFile)); n.cfg.Dir != "" && readErr == nil && len(b) > 0 {
+		s.LastCrash = firstLine(b)
+	}
+	return s, err
+}
+
+func firstLine(b []byte) string {
+	for i, c := range b {
+		if c == '\n' || i == 200 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/session"
+)
+
+// queueMemory is how many unacknowledged items of one device lie in memory; the
+// rest waits in the outbox table. 2,048 of 1 KiB are about 2.5 MB.
+const queueMemory = 2048
+
+// resendAfter is how long an item waits for its receipt on a live route before
+// it is sent again; it doubles up to resendMax.
+const (
+	resendAfter = 20 * time.Second
+	resendMax   = 5 * time.Minute
+)
+
+// queue is the outbox of one device: items in order of their rows, the first
+// sent of which are on their way. It belongs to the loop.
+type queue struct {
+	items  []item
+	sent   int       // items[:sent] were handed to a route
+	tail   bool      // more rows lie in the table behind the last item
+	oldest time.Time // when items[0] was handed to a route
+	wait   time.Duration
+
+	// Reaching the device: when to try next, how often it failed in a row.
+	tryAt   time.Time
+	fails   int
+	dialing bool
+	link    *link
+	asked   time.Time // when a fresh bundle was last asked for on the link
+}
+
+// item is one outbox row in memory. Session zero: not sealed yet, because there
+// was no session; it is sealed once there is one.
+type item struct {
+	row   store.Row
+	event store.Row
+	conv  store.Row
+	seq   uint64 // of the event in its conversation
+	at    time.Time
+	sent  time.Time
+	s     session.Sealed
+}
+
+func (i item) sealed() bool { return i.s.Seq != 0 }
+
+func itemOf(o store.Outbox) item {
+	return item{
+		row: o.Row, event: o.Event, conv: o.Conversation, seq: o.EventSeq, at: o.Queued,
+		s: session.Sealed{Session: o.Session, Seq: o.Seq, Inner: o.Inner},
+	}
+}
+
+// load reads the first items of a device's outbox.
+func (q *queue) load(tx *store.Tx, d store.Row) error {
+	q.items, q.sent, q.tail = nil, 0, false
+	return q.more(tx, d)
+}
+
+// more reads on until the memory share is full.
+func (q *queue) more(tx *store.Tx, d store.Row) error {
+	var last store.Row
+	if n := len(q.items); n > 0 {
+		last = q.items[n-1].row
+	}
+	rows, err := tx.Outboxes(d, last, queueMemory-len(q.items))
+	if err != nil {
+		return err
+	}
+	for _, o := range rows {
+		q.items = append(q.items, itemOf(o))
+	}
+	q.tail = len(q.items) >= queueMemory
+	return nil
+}
+
+// push puts a new row at the end, or leaves it in the table.
+func (q *queue) push(i item) {
+	if q.tail || len(q.items) >= queueMemory {
+		q.tail = true
+		return
+	}
+	q.items = append(q.items, i)
+}
+
+// pending says whether anything waits for this device.
+func (q *queue) pending() bool { return len(q.items) > 0 || q.tail }
+
+// rewind makes every item unsent: a new route carries them all.
+func (q *queue) rewind() { q.sent = 0 }
+
+// ack removes the items that a receipt covers and gives them. Items of one
+// session lie in order of seq, so the walk ends at the first one above the mark.
+func (q *queue) ack(id session.ID, mark session.Mark) []item {
+	var done, kept []item
+	sent, n := q.sent, 0
+	for ; n < len(q.items); n++ {
+		i := q.items[n]
+		if i.sealed() && i.s.Session == id && i.s.Seq > mark.Upto {
+			break
+		}
+		if i.sealed() && i.s.Session == id && !slices.Contains(mark.Missing, i.s.Seq) {
+			done = append(done, i)
+			if n < q.sent {
+				sent--
+			}
+			continue
+		}
+		kept = append(kept, i)
+	}
+	if len(done) == 0 {
+		return nil
+	}
+	clear(q.items[:n-len(kept)])
+	q.items = q.items[n-len(kept):]
+	copy(q.items, kept)
+	q.sent, q.wait = sent, 0
+	return done
+}

@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// Me is the WHO that means the owner: notes to self.
+const Me = "me"
+
+// shownName is what a person is called on this node: the petname, else the name
+// they gave themselves, else the start of their identity.
+func shownName(c *store.Contact) string {
+	switch {
+	case c.Petname != "":
+		return c.Petname
+	case c.Name != "":
+		return c.Name
+	}
+	return shortPerson(c.Person)
+}
+
+// shortPerson is the identity without its constant start, cut.
+func shortPerson(p identity.PersonID) string {
+	s := strings.TrimPrefix(p.String(), "did:key:")
+	return s[:8] + "…" + s[len(s)-4:]
+}
+
+func checkName(name string) error {
+	clean := event.Clean(name, maxName)
+	if clean == "" || clean != name {
+		return usage("Use up to 64 ordinary characters.", "%q cannot be used as a name", clean)
+	}
+	if strings.HasPrefix(name, "did:") || strings.Contains(name, ":") || name == Me {
+		return usage("Choose another.", "%q would be taken for an address", clean)
+	}
+	return nil
+}
+
+// resolve finds the contact that WHO means: "me", a did:key, a petname or a
+// profile name, in any case of letters.
+func resolve(tx *store.Tx, who string) (store.Contact, error) {
+	contacts, err := tx.Contacts()
+	if err != nil {
+		return store.Contact{}, err
+	}
+	if strings.HasPrefix(who, "did:key:") {
+		p, err := identity.ParsePersonID(who)
+		if err != nil {
+			return store.Contact{}, &Error{Kind: KindUsage, Err: err, Text: "not a person's identity", Next: "Copy it whole from: kinloom contact list."}
+		}
+		for _, c := range contacts {
+			if c.Person == p {
+				return c, nil
+			}
+		}
+		return store.Contact{}, notFound("Add them: kinloom contact add LINK.", "no contact %s", shortPerson(p))
+	}
+	var found, known []store.Contact
+	for _, c := range contacts {
+		switch {
+		case c.State == store.Self && who == Me:
+			return c, nil
+		case c.State == store.Self || c.State == store.Removed:
+			continue
+		case strings.EqualFold(c.Petname, who):
+			return c, nil // petnames are the owner's and unique
+		case c.Petname == "" && strings.EqualFold(c.Name, who):
+			found = append(found, c)
+		}
+		known = append(known, c)
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		e := notFound("Add one: kinloom contact add LINK.", "no contact %q", event.Clean(who, maxName))
+		e.Candidates = near(known, who)
+		return store.Contact{}, e
+	}
+	e := usage("Say which by identity, or name one: kinloom contact rename DID NAME.", "%q is what %d contacts call themselves", event.Clean(who, maxName), len(found))
+	for _, c := range found {
+		e.Candidates = append(e.Candidates, c.Person.String())
+	}
+	return store.Contact{}, e
+}
+
+// near names the contacts to choose from, those alike first, at most eight.
+func near(known []store.Contact, who string) []string {
+	var names []string
+	for _, c := range known {
+		names = append(names, shownName(&c))
+	}
+	like := func(s string) bool {
+		return strings.Contains(strings.ToLower(s), strings.ToLower(who)) || strings.Contains(strings.ToLower(who), strings.ToLower(s))
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		switch {
+		case like(a) && !like(b):
+			return -1
+		case like(b) && !like(a):
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	return names[:min(len(names), 8)]
+}
+
+// resolveConversation finds the conversation that a conversation id or a WHO
+// means.
+func resolveConversation(tx *store.Tx, who string) (store.Conversation, error) {
+	if b, err := hex.DecodeString(who); err == nil && len(b) == 32 {
+		c, err := tx.ConversationByID(event.ConversationID(b))
+		if err != nil {
+			return c, notFoundOr(err, "List them: kinloom conversation list.", "no conversation %s", who[:8])
+		}
+		return c, nil
+	}
+	contact, err := resolve(tx, who)
+	if err != nil {
+		return store.Conversation{}, err
+	}
+	self, err := selfContact(tx)
+	if err != nil {
+		return store.Conversation{}, err
+	}
+	id := event.PairID(self.Person, contact.Person)
+	if contact.State == store.Self {
+		id = event.SelfID(self.Person)
+	}
+	c, err := tx.ConversationByID(id)
+	return c, notFoundOr(err, "Add them again: kinloom contact add LINK.", "there is no conversation with %s", shownName(&contact))
+}
+
+func notFoundOr(err error, next, format string, args ...any) error {
+	if isNotFound(err) {
+		return notFound(next, format, args...)
+	}
+	return err
+}
+
+func selfContact(tx *store.Tx) (store.Contact, error) {
+	contacts, err := tx.Contacts()
+	if err != nil {
+		return store.Contact{}, err
+	}
+	for _, c := range contacts {
+		if c.State == store.Self {
+			return c, nil
+		}
+	}
+	return store.Contact{}, fmt.Errorf("own contact: %w", store.ErrNotFound)
+}
+
+// Conversation gives the conversation that a conversation id or a WHO means.
+func (n *Node) Conversation(ctx context.Context, who string) (Conversation, error) {
+	var out Conversation
+	err := n.read(ctx, func(v *view) error {
+		c, err := resolveConversation(v.tx, who)
+		if err == nil {
+			out, err = v.conversation(c)
+		}
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,383 @@
+package node
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+)
+
+// Waits between tries to reach a device that something waits for.
+var retryWaits = [...]time.Duration{
+	time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
+}
+
+const (
+	addressesMax = 8                // kept per device
+	bundleEvery  = 10 * time.Second // between two questions for a fresh bundle on a link
+	packMax      = 64               // items offered to one cell
+
+	sourceLAN      = "lan"      // an address of a device's LAN host, by mDNS
+	sourceExchange = "exchange" // an address of its main host, as it told
+)
+
+// dialWay is an address to try, with the transport that should answer there.
+type dialWay struct {
+	transport []byte
+	addr      multiaddr.Multiaddr
+}
+
+// pump hands a device's cells to its link while that has room, and asks for what
+// is missing: a route, or a key.
+func (l *loop) pump(d *device) {
+	q := &d.queue
+	if q.link == nil {
+		l.reach(d)
+		return
+	}
+	now := l.now()
+	for q.link.room() && q.sent < len(q.items) {
+		items := l.unsent(q)
+		if len(items) == 0 {
+			break
+		}
+		cell, n, err := l.acct.sessions.Pack(now, d.ID, items[0].Session, items, wire.Padme)
+		if err != nil {
+			l.log.Warn("a session cannot send any more", "device", d.ID.Short(), "error", err)
+			l.lostSession(d, items[0].Session)
+			return
+		}
+		q.link.send(cell, items[0].Session)
+		for i := q.sent; i < q.sent+n; i++ {
+			q.items[i].sent = now
+		}
+		if q.sent == 0 {
+			q.oldest = now
+		}
+		q.sent += n
+	}
+	for _, o := range l.acct.sessions.Owing() {
+		if o.Device != d.ID || !q.link.room() {
+			continue
+		}
+		l.packAlone(d, o.Session, now)
+	}
+	if current, ok := l.acct.sessions.Current(now, d.ID); ok && q.link.quiet && q.link.room() {
+		l.packAlone(d, current.Session, now) // so that the other side knows who dialled
+	}
+	if q.sent < len(q.items) && !q.items[q.sent].sealed() && now.Sub(q.asked) >= bundleEvery {
+		q.asked = now
+		q.link.ask()
+	}
+}
+
+// packAlone sends a cell without any message: a receipt, or just a greeting.
+func (l *loop) packAlone(d *device, s session.ID, now time.Time) {
+	cell, _, err := l.acct.sessions.Pack(now, d.ID, s, nil, wire.Padme)
+	if err != nil {
+		l.log.Warn("no cell could be packed", "device", d.ID.Short(), "error", err)
+		return
+	}
+	d.queue.link.send(cell, s)
+}
+
+// lostSession has what lies in a session that is gone sealed anew, in a batch of
+// its own as this one is committed already.
+func (l *loop) lostSession(d *device, s session.ID) {
+	in := change{apply: func(l *loop, tx *store.Tx) error { return l.reseal(tx, d, s) }, reply: func(error) {}}
+	select {
+	case l.in <- in:
+	default: // the queue is full: the next tick finds the same and tries again
+	}
+}
+
+// unsent gives the next unsent items of one session, ready to be packed.
+func (l *loop) unsent(q *queue) []session.Sealed {
+	l.scratch = l.scratch[:0]
+	for _, i := range q.items[q.sent:] {
+		if !i.sealed() || len(l.scratch) == packMax || len(l.scratch) > 0 && i.s.Session != l.scratch[0].Session {
+			break
+		}
+		l.scratch = append(l.scratch, i.s)
+	}
+	return l.scratch
+}
+
+// reach asks for a route to a device that something waits for.
+func (l *loop) reach(d *device) {
+	q := &d.queue
+	now := l.now()
+	if l.net == nil || q.dialing || now.Before(q.tryAt) || !q.pending() && q.fails > 0 {
+		return
+	}
+	q.dialing = l.net.dial(d.ID, waysTo(d.Device))
+}
+
+// waysTo lists where a device may be found: with its main transport key at every
+// address known, and with the key of its LAN host where that was seen.
+func waysTo(d store.Device) []dialWay {
+	var ways []dialWay
+	for _, a := range d.Addrs {
+		addr, err := multiaddr.NewMultiaddrBytes(a.Addr)
+		if err != nil {
+			continue
+		}
+		transport := d.Transport
+		if a.Source == sourceLAN {
+			transport = d.LAN
+		}
+		if len(transport) > 0 {
+			ways = append(ways, dialWay{transport: transport, addr: addr})
+		}
+	}
+	return ways
+}
+
+// undialled takes the end of a dial that reached nobody.
+func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error {
+	d, ok := l.acct.devices[id]
+	if !ok {
+		return nil
+	}
+	q := &d.queue
+	q.dialing = false
+	q.tryAt = l.now().Add(retryWaits[min(q.fails, len(retryWaits)-1)])
+	q.fails++
+	for n := range d.Addrs {
+		d.Addrs[n].LastTry, d.Addrs[n].LastError = l.now(), shortError(cause)
+	}
+	if q.fails > 1 {
+		return nil // what failed before is not written again each time
+	}
+	l.wrote = true
+	return tx.PutDevice(&d.Device)
+}
+
+func shortError(err error) string {
+	s := err.Error()
+	return s[:min(len(s), 200)]
+}
+
+// met takes a link that came up or went.
+func (l *loop) met(tx *store.Tx, in met) error {
+	k := in.link
+	if in.gone {
+		delete(l.links, k)
+		d, ok := l.acct.devices[k.device]
+		if !ok || d.queue.link != k {
+			return nil
+		}
+		d.queue.link = nil
+		d.queue.rewind()
+		d.queue.tryAt = l.now()
+		for other := range l.links {
+			if other.known && other.device == k.device {
+				d.queue.link = other
+			}
+		}
+		l.touch(d)
+		return nil
+	}
+	l.links[k] = true
+	if d, ok := l.acct.devices[k.device]; ok && k.known {
+		return l.attach(tx, k, d)
+	}
+	if d, ok := l.byTransport([]byte(k.peer)); ok {
+		return l.attach(tx, k, d)
+	}
+	return nil // whose it is, the first cell that opens will tell
+}
+
+// byTransport finds the device that spoke from a transport key before.
+func (l *loop) byTransport(id []byte) (*device, bool) {
+	for _, d := range l.acct.devices {
+		if string(d.Transport) == string(id) || string(d.LAN) == string(id) {
+			return d, d.ID != l.acct.device
+		}
+	}
+	return nil, false
+}
+
+// bind notes, from a cell that opened, whose link it is.
+func (l *loop) bind(tx *store.Tx, k *link, d *device) error {
+	if k.known && k.device == d.ID {
+		return nil
+	}
+	return l.attach(tx, k, d)
+}
+
+// attach makes a link the route of a device: all that waits goes out on it.
+func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
+	if c, ok := l.acct.contacts[d.Person]; ok && (c.Trust == store.Blocked || c.State == store.Removed) {
+		l.then(k.close)
+		return nil
+	}
+	k.device, k.known = d.ID, true
+	q := &d.queue
+	q.dialing, q.fails, q.wait = false, 0, 0
+	if q.link != k {
+		q.link = k
+		q.rewind()
+	}
+	l.touch(d)
+	now := l.now()
+	if now.Sub(d.Seen) < time.Minute && string(d.Transport) == string(k.peer) {
+		return nil
+	}
+	l.wrote = true
+	d.Seen = now
+	for n := range d.Addrs {
+		if addr, err := multiaddr.NewMultiaddrBytes(d.Addrs[n].Addr); err == nil && addr.String() == k.addr {
+			d.Addrs[n].LastOK, d.Addrs[n].LastTry, d.Addrs[n].LastError = now, now, ""
+		}
+	}
+	return tx.PutDevice(&d.Device)
+}
+
+// nacked takes that the other side knows nothing of a session: what was not
+// receipted in it is sealed anew in the next one. Only a link whose device was
+// proved is believed, and no more than once for each session.
+func (l *loop) nacked(tx *store.Tx, in nacked) error {
+	s, ok := in.link.recent[in.cell]
+	d, known := l.acct.devices[in.link.device]
+	if !ok || !known || !in.link.known || !l.acct.sessions.Abandon(l.now(), d.ID, s) {
+		return nil
+	}
+	l.log.Info("the other device has lost a session; a new one begins", "device", d.ID.Short())
+	d.queue.asked = time.Time{}
+	return l.reseal(tx, d, s)
+}
+
+// reseal takes what was not receipted out of a session that is gone.
+func (l *loop) reseal(tx *store.Tx, d *device, s session.ID) error {
+	l.wrote = true
+	if err := tx.UnsealOutbox(d.Row, s); err != nil {
+		return err
+	}
+	for n := range d.queue.items {
+		if i := &d.queue.items[n]; i.s.Session == s {
+			i.s = session.Sealed{}
+			d.queue.sent = min(d.queue.sent, n)
+		}
+	}
+	l.touch(d)
+	return l.seal(tx, d, l.now())
+}
+
+// bundleIn starts a session with the fresh bundle that a device handed out.
+func (l *loop) bundleIn(tx *store.Tx, in bundleIn) error {
+	d, ok := l.acct.devices[in.link.device]
+	if !ok || !in.link.known || l.acct.sessions.CanSeal(d.ID) {
+		return nil
+	}
+	remote, ok := l.acct.remote(d.ID)
+	if !ok {
+		return nil
+	}
+	if err := l.acct.sessions.Start(l.now(), remote, in.bundle); err != nil {
+		l.log.Warn("refused a bundle", "device", d.ID.Short(), "error", err)
+		return nil
+	}
+	l.wrote = true
+	l.touch(d)
+	return l.seal(tx, d, l.now())
+}
+
+// addAddress puts an address in front, once, and keeps the newest few.
+func addAddress(addrs []store.Address, a []byte, source string) []store.Address {
+	out := []store.Address{{Addr: a, Source: source}}
+	for _, known := range addrs {
+		if string(known.Addr) != string(a) && len(out) < addressesMax {
+			out = append(out, known)
+		}
+	}
+	return out
+}
+
+func routeOf(k *link) uint8 {
+	if k == nil {
+		return RouteNone
+	}
+	return k.route
+}
+
+var errUnreachable = errors.New("no address of this device is known")
+
+// way shows one known address of a device.
+func way(d *device, a store.Address) Way {
+	w := Way{Device: d.ID.Short(), Route: "direct", LastTry: a.LastTry, LastOK: a.LastOK, Result: a.LastError}
+	if addr, err := multiaddr.NewMultiaddrBytes(a.Addr); err == nil {
+		w.Address = addr.String()
+	}
+	if a.Source == sourceLAN {
+		w.Route = "lan"
+	}
+	switch {
+	case w.Result != "":
+	case a.LastTry.IsZero():
+		w.Result = "not tried yet"
+	default:
+		w.Result = "worked"
+	}
+	return w
+}
+
+// neighbour notes that a contact's device was recognised on the LAN, and where.
+func (l *loop) neighbour(tx *store.Tx, id identity.DeviceID, info peer.AddrInfo) error {
+	d, ok := l.acct.devices[id]
+	if !ok {
+		return nil
+	}
+	l.wrote = true
+	d.LAN = []byte(info.ID)
+	d.Addrs = slices.DeleteFunc(d.Addrs, func(a store.Address) bool { return a.Source == sourceLAN })
+	for _, a := range info.Addrs {
+		d.Addrs = addAddress(d.Addrs, a.Bytes(), sourceLAN)
+	}
+	d.queue.tryAt, d.queue.fails = time.Time{}, 0
+	l.touch(d)
+	return tx.PutDevice(&d.Device)
+}
+
+// pairs derives, for every device of a contact and every own one, the secret by
+// which the two recognise each other: of the static Olm keys of both, so that
+// nothing has to be stored or kept in step (network.md 4).
+func (l *loop) pairs() []contact.Pair {
+	var out []contact.Pair
+	own := identity.NewOlmKey(l.secrets.Olm)
+	for id, d := range l.acct.devices {
+		remote, ok := l.acct.remote(id)
+		c, known := l.acct.contacts[d.Person]
+		if id == l.acct.device || !ok || !known || c.Trust == store.Blocked || c.State == store.Removed || c.State == store.Request {
+			continue
+		}
+		shared, err := own.Shared(remote.Record.Olm)
+		if err != nil {
+			continue
+		}
+		first, second := l.acct.device, id
+		if bytes.Compare(first[:], second[:]) > 0 {
+			first, second = second, first
+		}
+		info := "kinloom/hello/1 pair" + string(first[:]) + string(second[:])
+		secret, err := hkdf.Key(sha256.New, shared[:], nil, info, 32)
+		if err != nil {
+			continue
+		}
+		out = append(out, contact.Pair{Device: id, Secret: [32]byte(secret)})
+	}
+	slices.SortFunc(out, func(a, b contact.Pair) int {
+		return l.acct.devices[b.Device].Seen.Compare(l.acct.devices[a.Device].Seen)
+	})
+	return out
+}

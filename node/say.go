@@ -1,0 +1,142 @@
+package node
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
+)
+
+// say makes an event of what the owner says and queues it for every device of
+// the conversation. Everything that can be refused is refused before the first
+// row is written.
+func (l *loop) say(tx *store.Tx, in say) (store.Event, error) {
+	c, ok := l.acct.convs[in.conv]
+	if !ok {
+		return store.Event{}, notFound("List them: kinloom conversation list.", "no such conversation")
+	}
+	if err := l.maySay(c); err != nil {
+		return store.Event{}, err
+	}
+	if in.once != "" {
+		row, err := tx.Idempotency(in.once)
+		if err == nil {
+			return tx.EventByRow(row)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return store.Event{}, err
+		}
+	}
+	e, err := l.speak(tx, c, in.typ, in.key, in.body)
+	if err == nil && in.once != "" {
+		err = tx.PutIdempotency(in.once, e.Row, l.now())
+	}
+	return e, err
+}
+
+// maySay refuses what must not be sent in a conversation, in words.
+func (l *loop) maySay(c *conversation) error {
+	if c.Kind != event.Pair {
+		return nil
+	}
+	contact, ok := l.acct.contacts[c.Person]
+	if !ok {
+		return notFound("Add them: kinloom contact add LINK.", "this person is not a contact")
+	}
+	switch {
+	case contact.Trust == store.Blocked:
+		return refused("Unblock first: kinloom contact unblock "+shownName(contact)+".", "%s is blocked", shownName(contact))
+	case contact.State == store.Request:
+		return refused("Accept first: kinloom request accept "+contact.Person.String()+".", "%s waits in your requests", shownName(contact))
+	case contact.State == store.Removed:
+		return refused("Ask for a new invite: kinloom contact add LINK.", "%s was removed from your contacts", shownName(contact))
+	}
+	return nil
+}
+
+// speak builds, stores and queues one own event. The caller has checked that it
+// may be said.
+func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, body []byte) (store.Event, error) {
+	now := l.now()
+	l.wrote = true
+	made, err := c.graph.Next(now, typ, key, body)
+	if err != nil {
+		return store.Event{}, usage("Send it in parts.", "this cannot be sent: %v", err)
+	}
+	to, _ := l.acct.targets(c, now)
+	e := store.Event{
+		Conversation: c.Row, Seq: made.Seq, ID: made.ID, Raw: made.Raw, Type: typ, Clock: made.Clock, At: now,
+		Own: true, Targets: len(to), Protection: ProtectionDirect,
+	}
+	if typ.Class() != event.Ephemeral {
+		if _, err := tx.InsertEvent(&e); err != nil {
+			return store.Event{}, err
+		}
+	}
+	for _, d := range to {
+		if err := l.queue(tx, d, c, e, now); err != nil {
+			return store.Event{}, err
+		}
+	}
+	if typ.Class() == event.Content {
+		c.LastAt = now
+	}
+	l.spoken[c] = true
+	return e, nil
+}
+
+// queue seals an event for one device and puts it in its outbox.
+func (l *loop) queue(tx *store.Tx, d *device, c *conversation, e store.Event, now time.Time) error {
+	sealed, err := l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw)
+	if err != nil && !noSession(err) {
+		return err
+	}
+	o := store.Outbox{
+		Device: d.Row, Event: e.Row, Conversation: c.Row, EventSeq: e.Seq,
+		Session: sealed.Session, Seq: sealed.Seq, Inner: sealed.Inner, Queued: now,
+	}
+	if err := tx.InsertOutbox(&o); err != nil {
+		return err
+	}
+	d.queue.push(itemOf(o))
+	l.touch(d)
+	return nil
+}
+
+// noSession says that an event has to wait until there is a session to seal it.
+func noSession(err error) bool {
+	return errors.Is(err, session.ErrNoSession) || errors.Is(err, session.ErrNeedBundle)
+}
+
+// seal seals the items of a device that had to wait for a session.
+func (l *loop) seal(tx *store.Tx, d *device, now time.Time) error {
+	for n := range d.queue.items {
+		i := &d.queue.items[n]
+		if i.sealed() {
+			continue
+		}
+		e, err := tx.EventByRow(i.event)
+		if err != nil {
+			return err
+		}
+		c, ok := l.acct.convRows[i.conv]
+		if !ok {
+			continue
+		}
+		sealed, err := l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw)
+		if noSession(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		l.wrote = true
+		i.s = sealed
+		if err := tx.SealOutbox(i.row, sealed.Session, sealed.Seq, sealed.Inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// Content is something to say: Text.
+type Content struct {
+	typ  event.Type
+	body []byte
+	err  error
+}
+
+// Text is a message of 1 to 12,288 bytes of UTF-8.
+func Text(s string) Content {
+	body, err := event.Text{Text: s}.Append()
+	return Content{typ: event.Message, body: body, err: err}
+}
+
+func (c Content) check() error {
+	switch {
+	case c.err == nil && c.typ != 0:
+		return nil
+	case errors.Is(c.err, event.ErrEmpty) || c.typ == 0:
+		return usage("Write something, or give - to read it from the input.", "the message is empty")
+	case errors.Is(c.err, event.ErrTooLong):
+		return usage("Send it in parts.", "the message is longer than 12 KiB")
+	case errors.Is(c.err, event.ErrUTF8):
+		return usage("Convert it to UTF-8 first.", "the message is not valid UTF-8 text")
+	}
+	return &Error{Kind: KindUsage, Err: c.err, Text: "this cannot be sent"}
+}
+
+// Send says c in a conversation. It returns when the message is durable in the
+// outbox; what becomes of it is told by Events, Wait and Message.
+func (n *Node) Send(ctx context.Context, conv event.ConversationID, c Content) (Message, error) {
+	return n.SendOnce(ctx, conv, c, "")
+}
+
+// SendOnce is Send with an idempotency key: a second call with the same key
+// within 24 hours says nothing new and gives the first message. Keys have at
+// most 128 bytes; empty means none.
+func (n *Node) SendOnce(ctx context.Context, conv event.ConversationID, c Content, key string) (Message, error) {
+	if err := c.check(); err != nil {
+		return Message{}, err
+	}
+	if len(key) > 128 {
+		return Message{}, usage("Use a shorter one.", "the idempotency key is longer than 128 bytes")
+	}
+	e, err := n.say(ctx, say{conv: conv, typ: c.typ, body: c.body, once: key})
+	if err != nil {
+		return Message{}, err
+	}
+	ev, err := event.Parse(e.Raw)
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{
+		ID: e.ID, Conversation: conv, From: n.me, Own: true, Type: e.Type.String(), At: e.Clock.Time(),
+		State: "queued", Network: Network, Protection: protectionName(e.Protection), Changed: e.Changed, row: e.Row,
+	}
+	if e.Targets == 0 {
+		m.State = "delivered" // a note to self on the only device
+	}
+	m.Text, m.About = bodyText(ev)
+	return m, nil
+}
+
+// say hands a Say to the loop and waits for its commit.
+func (n *Node) say(ctx context.Context, in say) (store.Event, error) {
+	type answer struct {
+		e   store.Event
+		err error
+	}
+	ch := make(chan answer, 1)
+	in.reply = func(e store.Event, err error) { ch <- answer{e, err} }
+	if err := n.post(ctx, in); err != nil {
+		return store.Event{}, err
+	}
+	select {
+	case a := <-ch:
+		return a.e, a.err
+	case <-n.ended:
+		return store.Event{}, ErrClosed
+	}
+}
+
+// change runs f on the loop inside a transaction and waits for its commit.
+func (n *Node) change(ctx context.Context, f func(*loop, *store.Tx) error) error {
+	ch := make(chan error, 1)
+	err := n.post(ctx, change{apply: func(l *loop, tx *store.Tx) error {
+		l.wrote = true
+		return f(l, tx)
+	}, reply: func(err error) { ch <- err }})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-ch:
+		return err
+	case <-n.ended:
+		return ErrClosed
+	}
+}
+
+func (n *Node) post(ctx context.Context, in input) error {
+	select {
+	case n.loop.in <- in:
+		return nil
+	case <-n.ended:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// progress orders the states of an own message.
+var progress = []string{"queued", "carried", "delivered", "read"}
+
+// Wait waits until an own message has come at least as far as state: "queued",
+// "delivered" or "read". When ctx ends first the error is of KindTimeout and the
+// message, in its present state, comes with it: it stays queued.
+func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, error) {
+	want := slices.Index(progress, state)
+	if want < 0 {
+		return Message{}, usage("Wait for queued, delivered or read.", "%q is not a state to wait for", event.Clean(state, 20))
+	}
+	e, err := n.store.FindEvent(ctx, hexID(id))
+	if err != nil {
+		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
+	}
+	for {
+		receipt := n.hub.await(e.Row)
+		_, seen := n.hub.after()
+		m, err := n.shown(context.WithoutCancel(ctx), e.Row)
+		if err != nil || m.State == "failed" || slices.Index(progress, m.State) >= want {
+			n.hub.forget(e.Row, receipt)
+			return m, err
+		}
+		changed := make(chan error, 1)
+		wait, cancel := context.WithCancel(ctx)
+		go func() { changed <- n.hub.next(wait, seen) }()
+		select {
+		case <-receipt:
+			cancel()
+			<-changed
+			if want <= slices.Index(progress, "delivered") {
+				m.State = "delivered"
+				return m, nil
+			}
+		case err = <-changed:
+			cancel()
+		case <-n.ended:
+			cancel()
+			<-changed
+			err = ErrClosed
+		}
+		n.hub.forget(e.Row, receipt)
+		switch {
+		case errors.Is(err, ErrClosed):
+			return m, err
+		case ctx.Err() != nil:
+			return m, &Error{Kind: KindTimeout, Text: "not " + state + " in time", Next: "It stays queued and goes out by itself; see: kinloom why " + hexID(id)[:16] + "."}
+		}
+	}
+}
+
+func (n *Node) shown(ctx context.Context, row store.Row) (Message, error) {
+	var m Message
+	err := n.read(ctx, func(v *view) error {
+		e, err := v.tx.EventByRow(row)
+		if err == nil {
+			m, err = v.message(e)
+		}
+		return err
+	})
+	return m, err
+}
+
+// readUpto is how far the owner has read what one device wrote.
+type readUpto struct {
+	conv   event.ConversationID
+	device store.Row
+	seq    uint64
+}
+
+// markRead notes that the owner has read, and tells the authors' devices.
+// Requests and blocked persons are told nothing.
+func (n *Node) markRead(ctx context.Context, marks []readUpto) error {
+	return n.change(ctx, func(l *loop, tx *store.Tx) error {
+		for _, m := range marks {
+			c, ok := l.acct.convs[m.conv]
+			if !ok {
+				continue
+			}
+			if c.Unread != 0 {
+				c.Unread = 0
+				l.spoken[c] = true
+			}
+			d, ok := l.acct.byRow[m.device]
+			if !ok || c.Kind != event.Pair || l.maySay(c) != nil {
+				continue
+			}
+			body, err := event.Marks{Marks: []event.Mark{{Device: d.ID, Seq: m.seq}}}.Append()
+			if err != nil {
+				return err
+			}
+			if _, err := l.speak(tx, c, event.ReadMark, d.ID.String(), body); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Messages yields the content that others send from now on, each message once.
+// It ends when ctx ends or the node is closed. A program that must miss nothing
+// uses Events.
+func (n *Node) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	var since uint64
+	var last store.Row
+	err := n.read(ctx, func(v *view) (err error) {
+		if last, err = v.tx.LastEvent(); err == nil {
+			since, err = v.tx.LastChanged()
+		}
+		return err
+	})
+	return func(yield func(Message, error) bool) {
+		if err != nil {
+			yield(Message{}, err)
+			return
+		}
+		for c, err := range n.Events(ctx, since) {
+			if err != nil {
+				if ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+					yield(Message{}, err)
+				}
+				return
+			}
+			m := c.Message
+			if m == nil || m.row <= last {
+				continue
+			}
+			last = m.row
+			if !m.Own && !m.Deleted && m.Type == "message" && !yield(*m, nil) {
+				return
+			}
+		}
+	}
+}
+
+// sortNewest puts the conversation with the newest message first.
+func sortNewest(convs []Conversation) {
+	slices.SortStableFunc(convs, func(a, b Conversation) int { return b.LastAt.Compare(a.LastAt) })
+}
+
+// timeoutLeft is what is left of a caller's time.
+func timeoutLeft(ctx context.Context, most time.Duration) time.Duration {
+	if t, ok := ctx.Deadline(); ok {
+		return min(most, time.Until(t))
+	}
+	return most
+}

@@ -1,0 +1,370 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// Grades of protection and routes, as they are stored and shown.
+const (
+	ProtectionDirect uint8 = 1 // end to end between devices, whatever carried it
+
+	RouteNone   uint8 = 0
+	RouteDirect uint8 = 1
+	RouteLAN    uint8 = 2
+)
+
+func protectionName(p uint8) string {
+	if p == ProtectionDirect {
+		return "direct"
+	}
+	return "unknown"
+}
+
+func routeName(r uint8) string {
+	switch r {
+	case RouteDirect:
+		return "direct"
+	case RouteLAN:
+		return "lan"
+	}
+	return ""
+}
+
+// Network is the name of the network of kinloom persons.
+const Network = "kinloom"
+
+// Conversation is what is shown of a conversation.
+type Conversation struct {
+	ID        event.ConversationID
+	Kind      string // "self", "pair"
+	Name      string
+	Person    identity.PersonID
+	State     string // of the person: "contact", "request", "removed", "self"
+	Muted     bool
+	Archived  bool
+	Retention time.Duration // 0: kept for ever
+	Unread    int
+	LastAt    time.Time
+	Last      *Message
+	Changed   uint64
+}
+
+// Message is what is shown of an event.
+type Message struct {
+	ID           event.ID
+	Conversation event.ConversationID
+	From         identity.PersonID
+	FromName     string
+	Own          bool
+	Type         string // "message", "edit", "reaction", "retract", "profile", …
+	Text         string
+	About        *event.ID // the message that this one answers, changes or reacts to
+	At           time.Time // by the sender's clock, or when it came if that clock is wrong
+	State        string    // "queued", "delivered", "read", "failed"; of another's: "received"
+	Reason       string
+	Next         string
+	Network      string
+	Protection   string
+	Route        string
+	ClockWrong   bool // the sender's clock is more than a day ahead
+	Deleted      bool
+	Gap          int // messages of the sender that should stand before this one and are missing
+	Changed      uint64
+
+	row store.Row
+}
+
+// view reads one snapshot of the account and caches what it resolves.
+type view struct {
+	tx      *store.Tx
+	me      identity.PersonID
+	persons map[store.Row]person
+	convs   map[store.Row]store.Conversation
+}
+
+type person struct {
+	id   identity.PersonID
+	name string
+}
+
+// read runs f on one consistent snapshot, past the loop.
+func (n *Node) read(ctx context.Context, f func(*view) error) error {
+	err := n.store.Read(ctx, func(tx *store.Tx) error {
+		return f(&view{tx: tx, me: n.me, persons: map[store.Row]person{}, convs: map[store.Row]store.Conversation{}})
+	})
+	if _, ok := errors.AsType[*Error](err); err == nil || ok || ctx.Err() != nil {
+		return err
+	}
+	return &Error{Kind: KindError, Err: err, Text: "could not read the store", Next: "See: kinloom status."}
+}
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// author gives the person behind a device row; row 0 is this device.
+func (v *view) author(d store.Row) (person, error) {
+	if p, ok := v.persons[d]; ok {
+		return p, nil
+	}
+	id := v.me
+	if d != 0 {
+		dev, err := v.tx.DeviceByRow(d)
+		if err != nil {
+			return person{}, err
+		}
+		id = dev.Person
+	}
+	c, err := v.tx.ContactByPerson(id)
+	if err != nil {
+		return person{}, err
+	}
+	p := person{id: id, name: shownName(&c)}
+	v.persons[d] = p
+	return p, nil
+}
+
+func (v *view) conv(row store.Row) (store.Conversation, error) {
+	if c, ok := v.convs[row]; ok {
+		return c, nil
+	}
+	c, err := v.tx.ConversationByRow(row)
+	if err == nil {
+		v.convs[row] = c
+	}
+	return c, err
+}
+
+func (v *view) conversation(c store.Conversation) (Conversation, error) {
+	out := Conversation{
+		ID: c.ID, Kind: c.Kind.String(), Person: c.Person, Muted: c.Muted, Archived: c.Archived,
+		Retention: c.Retention, Unread: c.Unread, LastAt: c.LastAt, Changed: c.Changed,
+	}
+	contact, err := v.tx.ContactByPerson(c.Person)
+	if err != nil {
+		return out, err
+	}
+	out.Name, out.State = shownName(&contact), contactState(contact.State)
+	if contact.State == store.Self {
+		out.Name = Me
+	}
+	last, err := v.tx.Timeline(store.TimelineQuery{Conversations: []store.Row{c.Row}, Limit: 1, Newest: true})
+	if err != nil || len(last) == 0 {
+		return out, err
+	}
+	m, err := v.message(last[0])
+	out.Last = &m
+	return out, err
+}
+
+// message renders a stored event.
+func (v *view) message(e store.Event) (Message, error) {
+	c, err := v.conv(e.Conversation)
+	if err != nil {
+		return Message{}, err
+	}
+	from, err := v.author(e.Device)
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{
+		ID: e.ID, Conversation: c.ID, From: from.id, FromName: from.name, Own: from.id == v.me,
+		Type: e.Type.String(), At: e.Clock.Time(), State: "received", Network: Network,
+		Protection: protectionName(e.Protection), Route: routeName(e.Route),
+		ClockWrong: e.ClockWrong, Deleted: e.Deleted, Changed: e.Changed, row: e.Row,
+	}
+	if e.ClockWrong {
+		m.At = e.At
+	}
+	if m.Own {
+		if err := v.state(&m, e); err != nil {
+			return m, err
+		}
+	}
+	if e.Deleted {
+		return m, nil
+	}
+	ev, err := event.Parse(e.Raw)
+	if err != nil {
+		return m, err
+	}
+	m.Text, m.About = bodyText(ev)
+	return m, nil
+}
+
+// state fills in how far an own event has come, and by which route.
+func (v *view) state(m *Message, e store.Event) error {
+	s, err := v.tx.StateOf(e)
+	if err != nil {
+		return err
+	}
+	m.State, m.Reason = s.String(), e.Failed
+	if e.Failed != "" {
+		m.Next = "Send it again: kinloom send."
+		return nil
+	}
+	if m.State == "queued" {
+		return nil
+	}
+	deliveries, err := v.tx.DeliveryOf(e.Conversation, e.Seq)
+	if err != nil || len(deliveries) == 0 {
+		return err
+	}
+	m.Route = routeName(deliveries[0].Route)
+	return nil
+}
+
+// bodyText gives the text of an event's body and the event that it is about.
+func bodyText(ev event.Event) (string, *event.ID) {
+	switch ev.Type {
+	case event.Message:
+		if t, err := event.ParseText(ev.Body); err == nil {
+			return t.Text, t.ReplyTo
+		}
+	case event.Edit:
+		if t, err := event.ParseRevision(ev.Body); err == nil {
+			return t.Text, &t.Target
+		}
+	case event.Reaction:
+		if t, err := event.ParseEmotion(ev.Body); err == nil {
+			return t.Emoji, &t.Target
+		}
+	case event.Retract:
+		if t, err := event.ParseRetraction(ev.Body); err == nil {
+			return "", &t.Target
+		}
+	case event.Profile:
+		if p, err := event.ParseName(ev.Body); err == nil {
+			return p.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// Read gives a person's merged timeline, or one conversation's, oldest first.
+// With a limit it is the newest that many. What is read is marked so, and the
+// other side may learn it, unless q.Peek is set.
+func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, error) {
+	var out []Message
+	var marks []readUpto
+	err := n.read(ctx, func(v *view) error {
+		c, err := resolveConversation(v.tx, who)
+		if err != nil {
+			return err
+		}
+		events, err := v.tx.Timeline(store.TimelineQuery{Conversations: []store.Row{c.Row}, Limit: q.Limit, Newest: q.Limit > 0})
+		if err != nil {
+			return err
+		}
+		if q.Limit > 0 {
+			reverse(events)
+		}
+		out = make([]Message, 0, len(events))
+		high := map[store.Row]uint64{}
+		for _, e := range events {
+			m, err := v.message(e)
+			if err != nil {
+				return err
+			}
+			out = append(out, m)
+			if !m.Own {
+				high[e.Device] = max(high[e.Device], e.Seq)
+			}
+		}
+		if c.Unread > 0 && !q.Peek {
+			for device, seq := range high {
+				marks = append(marks, readUpto{conv: c.ID, device: device, seq: seq})
+			}
+		}
+		return nil
+	})
+	if err == nil && len(marks) > 0 {
+		err = n.markRead(ctx, marks)
+	}
+	return out, err
+}
+
+// ReadQuery bounds what Read gives.
+type ReadQuery struct {
+	Limit int  // the newest that many; 0: everything
+	Peek  bool // leave it unread
+}
+
+func reverse(events []store.Event) {
+	for i, j := 0, len(events)-1; i < j; i, j = i+1, j-1 {
+		events[i], events[j] = events[j], events[i]
+	}
+}
+
+// Inbox gives the conversations with people, newest first, each with its last
+// message. Requests and archived ones are left out.
+func (n *Node) Inbox(ctx context.Context, unread bool) ([]Conversation, error) {
+	all, err := n.Conversations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept := all[:0]
+	for _, c := range all {
+		if c.State == "request" || c.Archived || (unread && c.Unread == 0) || (c.Last == nil && c.State == "self") {
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept, nil
+}
+
+// Conversations gives every conversation, the one with the newest message first.
+func (n *Node) Conversations(ctx context.Context) ([]Conversation, error) {
+	var out []Conversation
+	err := n.read(ctx, func(v *view) error {
+		convs, err := v.tx.Conversations()
+		if err != nil {
+			return err
+		}
+		for _, c := range convs {
+			shown, err := v.conversation(c)
+			if err != nil {
+				return err
+			}
+			out = append(out, shown)
+		}
+		return nil
+	})
+	sortNewest(out)
+	return out, err
+}
+
+// Message gives the event of an id, or of a prefix of at least 8 hex digits.
+func (n *Node) Message(ctx context.Context, id string) (Message, error) {
+	var out Message
+	e, err := n.find(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	err = n.read(ctx, func(v *view) error {
+		out, err = v.message(e)
+		return err
+	})
+	return out, err
+}
+
+// find looks an event up by id or prefix.
+func (n *Node) find(ctx context.Context, id string) (store.Event, error) {
+	id = strings.ToLower(strings.TrimSpace(id))
+	if len(id) < 8 || len(id) > 64 || strings.Trim(id, "0123456789abcdef") != "" {
+		return store.Event{}, usage("Copy it from: kinloom read WHO --json.", "%q is not a message id", event.Clean(id, 70))
+	}
+	e, err := n.store.FindEvent(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrAmbiguous):
+		return e, usage("Give more digits of it.", "more than one message begins with %s", id)
+	case isNotFound(err):
+		return e, notFound("Copy it from: kinloom read WHO --json.", "no message %s", id)
+	}
+	return e, err
+}

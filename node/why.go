@@ -1,0 +1,272 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// Stage is one step on a message's way.
+type Stage struct {
+	At     time.Time // zero: not known
+	Stage  string    // "queued", "sealed", "sent", "delivered", "read", "failed"
+	Route  string
+	By     string // whose device
+	Reason string
+	Next   string
+}
+
+// Why tells every step of an own message that this node knows of, device by
+// device, and for what is missing the reason and what to do. Of a message from
+// another person it tells when and how it came.
+func (n *Node) Why(ctx context.Context, id string) ([]Stage, error) {
+	e, err := n.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var out []Stage
+	err = n.read(ctx, func(v *view) error {
+		if e, err = v.tx.EventByRow(e.Row); err != nil {
+			return err
+		}
+		if e.Device != 0 {
+			p, err := v.author(e.Device)
+			out = []Stage{{At: e.At, Stage: "delivered", Route: routeName(e.Route), By: "this device", Reason: "from " + p.name}}
+			return err
+		}
+		out = []Stage{{At: e.At, Stage: "queued", By: "this device"}}
+		if err := v.stages(&out, e); err != nil {
+			return err
+		}
+		marks, err := v.tx.ReadMarks(e.Conversation)
+		for _, r := range marks {
+			if r.Upto < e.Seq {
+				continue
+			}
+			c, err := v.tx.ContactByPerson(r.Person)
+			if err != nil {
+				return err
+			}
+			out = append(out, Stage{At: r.At, Stage: "read", By: shownName(&c)})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, n.pending(ctx, e, &out)
+}
+
+// stages adds what was delivered.
+func (v *view) stages(out *[]Stage, e store.Event) error {
+	deliveries, err := v.tx.DeliveryOf(e.Conversation, e.Seq)
+	if err != nil {
+		return err
+	}
+	for _, d := range deliveries {
+		p, err := v.author(d.Device)
+		if err != nil {
+			return err
+		}
+		if !d.Sent.IsZero() {
+			*out = append(*out, Stage{At: d.Sent, Stage: "sent", Route: routeName(d.Route), By: p.name})
+		}
+		*out = append(*out, Stage{At: d.At, Stage: "delivered", Route: routeName(d.Route), By: p.name})
+	}
+	if e.Failed != "" {
+		*out = append(*out, Stage{Stage: "failed", Reason: e.Failed, Next: "Send it again: kinloom send."})
+	}
+	return nil
+}
+
+// pending adds what still waits, from the loop's own knowledge.
+func (n *Node) pending(ctx context.Context, e store.Event, out *[]Stage) error {
+	return n.ask(ctx, func(l *loop) {
+		for _, d := range l.acct.devices {
+			name := d.ID.Short()
+			if c, ok := l.acct.contacts[d.Person]; ok {
+				name = shownName(c)
+			}
+			for at, i := range d.queue.items {
+				if i.event != e.Row {
+					continue
+				}
+				if i.sealed() {
+					*out = append(*out, Stage{At: i.at, Stage: "sealed", By: name})
+				}
+				*out = append(*out, d.waiting(i, at < d.queue.sent, name))
+			}
+		}
+	})
+}
+
+// waiting says where one queued item stands.
+func (d *device) waiting(i item, sent bool, name string) Stage {
+	q := &d.queue
+	switch {
+	case sent && q.link != nil:
+		return Stage{At: i.sent, Stage: "sent", Route: routeName(q.link.route), By: name, Reason: "no receipt yet", Next: "It is sent again by itself."}
+	case q.link != nil && !i.sealed():
+		return Stage{Stage: "queued", By: name, Reason: "a fresh key was asked of the other device", Next: "It goes out as soon as the key comes."}
+	case q.link != nil:
+		return Stage{Stage: "queued", By: name, Route: routeName(q.link.route), Reason: "others go first", Next: "It goes out by itself."}
+	}
+	s := Stage{At: q.tryAt, Stage: "queued", By: name, Reason: name + "'s device is not reachable now"}
+	s.Next = "It goes out by itself when the device is reachable; see: kinloom route " + name + "."
+	if len(d.Addrs) == 0 {
+		s.Reason = "no address of " + name + "'s device is known"
+		s.Next = "It goes out when that device comes to this one, or on the local network."
+	}
+	return s
+}
+
+// Way is one way to a device, tried or not.
+type Way struct {
+	Device  string
+	Route   string // "direct", "lan"
+	Address string
+	LastTry time.Time
+	LastOK  time.Time
+	Result  string
+	Live    bool
+}
+
+// Route tells every way to a person's devices: the live one, and the addresses
+// known with when they were tried and what came of it.
+func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
+	c, err := n.Contact(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	var out []Way
+	err = n.ask(ctx, func(l *loop) {
+		for _, d := range l.acct.devices {
+			if d.Person != c.ID || d.ID == l.acct.device {
+				continue
+			}
+			if link := d.queue.link; link != nil {
+				out = append(out, Way{
+					Device: d.ID.Short(), Route: routeName(link.route), Address: link.addr, LastTry: link.since, LastOK: link.since, Result: "connected", Live: true,
+				})
+			}
+			for _, a := range d.Addrs {
+				out = append(out, way(d, a))
+			}
+		}
+	})
+	return out, err
+}
+
+// ClearConversation deletes what was said in a conversation, on this node only.
+func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, err error) {
+	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
+		c, err := resolveConversation(tx, who)
+		if err != nil {
+			return err
+		}
+		removed, err = tx.ClearConversation(c.Row)
+		if known, ok := l.acct.convRows[c.Row]; ok && err == nil {
+			known.Unread = 0
+			l.spoken[known] = true
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return removed, n.store.Checkpoint(ctx)
+}
+
+// ConversationUpdate says what to change; nil leaves a field as it is.
+type ConversationUpdate struct {
+	Muted     *bool
+	Archived  *bool
+	Retention *time.Duration // 0: keep for ever; else at least an hour
+}
+
+// UpdateConversation changes the owner's settings of a conversation.
+func (n *Node) UpdateConversation(ctx context.Context, who string, u ConversationUpdate) (Conversation, error) {
+	if u.Retention != nil && *u.Retention != 0 && *u.Retention < time.Hour {
+		return Conversation{}, usage("Give a longer one, or 0 to keep everything.", "a retention below one hour")
+	}
+	var id event.ConversationID
+	err := n.change(ctx, func(l *loop, tx *store.Tx) error {
+		found, err := resolveConversation(tx, who)
+		if err != nil {
+			return err
+		}
+		c := l.acct.convs[found.ID]
+		id = c.ID
+		if u.Muted != nil {
+			c.Muted = *u.Muted
+		}
+		if u.Archived != nil {
+			c.Archived = *u.Archived
+		}
+		if u.Retention != nil {
+			c.Retention = *u.Retention
+		}
+		l.spoken[c] = true
+		return nil
+	})
+	if err != nil {
+		return Conversation{}, err
+	}
+	if u.Retention != nil {
+		if err := n.change(ctx, func(l *loop, tx *store.Tx) error { _, err := tx.Expire(l.now()); return err }); err != nil {
+			return Conversation{}, err
+		}
+	}
+	return n.Conversation(ctx, hex.EncodeToString(id[:]))
+}
+
+// SearchQuery says what to look for.
+type SearchQuery struct {
+	Text       string // words, "a phrase", a prefix*; all of them must be there
+	Network    string
+	Person     string // WHO
+	Protection string
+	Since      time.Time
+	Limit      int // default 50
+}
+
+// Search gives the messages that match, newest first.
+func (n *Node) Search(ctx context.Context, q SearchQuery) ([]Message, error) {
+	if q.Limit <= 0 {
+		q.Limit = 50
+	}
+	query := store.Query{Text: q.Text, Network: q.Network, Protection: q.Protection, Since: q.Since, Limit: q.Limit}
+	if q.Person != "" {
+		err := n.read(ctx, func(v *view) error {
+			c, err := resolve(v.tx, q.Person)
+			query.Persons = append(query.Persons, c.Person.String())
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	hits, err := n.store.Search(ctx, query)
+	if err != nil {
+		return nil, searchError(err)
+	}
+	var out []Message
+	err = n.read(ctx, func(v *view) error {
+		for _, h := range hits {
+			e, err := v.tx.EventByRow(h.Row)
+			if err != nil {
+				return err
+			}
+			m, err := v.message(e)
+			if err != nil {
+				return err
+			}
+			out = append(out, m)
+		}
+		return nil
+	})
+	return out, err
+}
