@@ -32,8 +32,9 @@ type AddContact struct {
 // Added is a contact just made, with the check words of the exchange.
 type Added struct {
 	Contact
-	Via  string `json:"via" doc:"Route that the invite was answered over"`
-	Took int64  `json:"took_ms" doc:"Milliseconds"`
+	Via     string `json:"via" doc:"Route that the invite was answered over"`
+	Took    int64  `json:"took_ms" doc:"Milliseconds"`
+	Request bool   `json:"request,omitempty" doc:"The other side has to accept first"`
 }
 
 // Verdict is the owner's answer to the check words.

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Message is one event of a timeline.
@@ -83,6 +84,12 @@ type Stage struct {
 
 // Send puts a message into the outbox. It is durable when Send returns.
 func (c *Client) Send(ctx context.Context, in Outgoing) (Message, error) {
+	if !utf8.ValidString(in.Text) { // JSON would quietly put other characters in place
+		return Message{}, &Problem{
+			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity, Code: CodeUsage,
+			Detail: "the message is not valid UTF-8 text", Next: "Convert it to UTF-8 first.",
+		}
+	}
 	var out Message
 	return out, c.call(ctx, http.MethodPost, "/v1/messages", nil, in, &out)
 }

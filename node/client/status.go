@@ -18,9 +18,10 @@ type Status struct {
 	Listening     []string `json:"listening" doc:"Addresses, as multiaddrs"`
 	Peer          string   `json:"peer,omitempty" doc:"Transport key of the main host"`
 	LANPeer       string   `json:"lan_peer,omitempty" doc:"Transport key of the LAN host, changed daily"`
-	Reach         string   `json:"reach" enum:"lan,internet" doc:"How far an invite of this moment reaches"`
+	Reach         string   `json:"reach" enum:"lan,internet," doc:"How far an invite of this moment reaches; empty without a network"`
 	Contacts      int      `json:"contacts"`
 	Requests      int      `json:"requests" doc:"Message requests that wait for an answer"`
+	Online        int      `json:"online" doc:"Contacts' devices with a live route"`
 	Unread        int      `json:"unread"`
 	Queued        int      `json:"queued" doc:"Messages not delivered yet"`
 	Messages      int      `json:"messages"`

@@ -1,0 +1,73 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/client"
+)
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
+// kinds gives the code and the HTTP status of each kind of failure.
+var kinds = map[node.Kind]struct {
+	code   string
+	status int
+}{
+	node.KindError:      {client.CodeError, http.StatusInternalServerError},
+	node.KindUsage:      {client.CodeUsage, http.StatusUnprocessableEntity},
+	node.KindNotFound:   {client.CodeNotFound, http.StatusNotFound},
+	node.KindRefused:    {client.CodeRefused, http.StatusForbidden},
+	node.KindTimeout:    {client.CodeTimeout, http.StatusGatewayTimeout},
+	node.KindNotRunning: {client.CodeNotRunning, http.StatusServiceUnavailable},
+}
+
+// problem turns any error into what the API answers.
+func problem(err error) *client.Problem {
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		return p
+	}
+	kind := kinds[node.KindOf(err)]
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		kind = kinds[node.KindTimeout]
+	case errors.Is(err, node.ErrClosed):
+		kind = kinds[node.KindNotRunning]
+	}
+	p := &client.Problem{Title: http.StatusText(kind.status), Status: kind.status, Code: kind.code, Detail: err.Error()}
+	if e, ok := errors.AsType[*node.Error](err); ok {
+		p.Detail, p.Next, p.Candidates = e.Text, e.Next, e.Candidates
+		if e.Err != nil && !strings.Contains(e.Text, e.Err.Error()) {
+			p.Detail += ": " + e.Err.Error()
+		}
+	}
+	return p
+}
+
+// newProblem makes a problem of the server itself.
+func newProblem(status int, code, detail, next string) *client.Problem {
+	return &client.Problem{Title: http.StatusText(status), Status: status, Code: code, Detail: detail, Next: next}
+}
+
+// problems gives the library's own errors, about requests that do not fit their description, our form.
+func problems(_ huma.Context, _ string, v any) (any, error) {
+	e, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	code, next := client.CodeUsage, "The specification tells what fits: node/api/testdata/openapi.json."
+	if e.Status >= http.StatusInternalServerError {
+		code, next = client.CodeError, ""
+	}
+	detail := e.Detail
+	for _, part := range e.Errors {
+		detail += "; " + strings.TrimSpace(part.Location+" "+part.Message)
+	}
+	return newProblem(e.Status, code, detail, next), nil
+}
