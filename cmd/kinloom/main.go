@@ -1,0 +1,52 @@
+// Command kinloom is a personal messenger node and the commands that drive it.
+//
+//	kinloom up --name Ada                start a node, print an invite
+//	kinloom contact add LINK             answer an invite
+//	kinloom send ada "Hi!" --wait delivered
+//
+// Every command asks the running node over its socket; without one it opens the home itself and calls the same handlers.
+// What a command gives goes to stdout, as text or with --json as one object a line; what is meant for people goes to
+// stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused, 5 timed out (still queued), 6 node not running.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"charm.land/fang/v2"
+	"github.com/charmbracelet/x/term"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+func main() {
+	os.Exit(run(os.Args[1:], terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}
+
+// run executes one command line and gives its exit code. SIGINT and SIGTERM end the command in order; a second one ends
+// the process.
+func run(args []string, t terminal) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	a := &app{term: t, env: os.Getenv}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(t.in)
+	root.SetOut(t.out)
+	root.SetErr(t.err)
+
+	var err error
+	if term.IsTerminal(t.out.Fd()) { // styled help costs start-up time that a script should not pay
+		quiet := func(io.Writer, fang.Styles, error) {}
+		err = fang.Execute(ctx, root, fang.WithoutCompletions(), fang.WithoutManpage(), fang.WithoutVersion(), fang.WithErrorHandler(quiet))
+	} else {
+		err = root.ExecuteContext(ctx)
+	}
+	return a.report(ctx, err)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/api"
+)
+
+// nodeOptions are the flags of the commands that start a node.
+type nodeOptions struct {
+	name    string
+	listen  []string
+	lanOnly bool
+}
+
+func (o *nodeOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.name, "name", "", "name that contacts see, for a new home")
+	cmd.Flags().StringArrayVar(&o.listen, "listen", nil, "address to listen on, as a multiaddr; may be repeated")
+	cmd.Flags().BoolVar(&o.lanOnly, "lan-only", false, "talk on the local network only")
+}
+
+func (a *app) runNode() *cobra.Command {
+	var o nodeOptions
+	cmd := &cobra.Command{
+		Use: "run", Short: "Start the node here and print nothing, for a service", GroupID: groupNode, Args: between(0, 0),
+		Long:    "Starts the node in the foreground like up, with no invite and no lines about what happens. SIGTERM or Ctrl-C ends it.",
+		Example: "  kinloom run\n  kinloom --home /srv/kinloom run --listen /ip4/0.0.0.0/udp/4001/quic-v1",
+	}
+	o.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.serve(cmd.Context(), o, func(ctx context.Context, _ *node.Node) error {
+			<-ctx.Done()
+			return nil
+		})
+	}
+	return cmd
+}
+
+// serve opens the node and its socket and keeps them until ctx ends, the API is told to stop, or meanwhile returns an
+// error. Then it takes no more requests, lets those under way finish, and closes the node.
+func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.Context, *node.Node) error) (err error) {
+	where, err := a.places()
+	if err != nil {
+		return err
+	}
+	config, err := a.config(where)
+	if err != nil {
+		return err
+	}
+	log, err := openLog(filepath.Join(where.logs, "kinloom.log"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	config.Log, config.Name, config.Listen, config.LANOnly = logger(log), o.name, o.listen, o.lanOnly
+
+	n, err := node.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	crash, err := a.watchCrashes(where.home)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, crash.Close()) }()
+	listener, err := api.Listen(where.home, where.socket, where.short)
+	if err != nil {
+		return err
+	}
+	return serveUntil(ctx, n, listener, meanwhile)
+}
+
+// serveUntil answers requests while meanwhile runs.
+func serveUntil(ctx context.Context, n *node.Node, listener net.Listener, meanwhile func(context.Context, *node.Node) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	handler := api.New(n, api.Options{Stop: api.After(stop), Version: version})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return api.Serve(ctx, listener, handler) })
+	group.Go(func() error { return meanwhile(ctx, n) })
+	return group.Wait()
+}
+
+// watchCrashes has a crash of the process written to a file of the home. What the last run left there is told once and
+// put aside.
+func (a *app) watchCrashes(home string) (*os.File, error) {
+	path := filepath.Join(home, "crash.log")
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		aside := filepath.Join(home, "crash.old.log")
+		if err := os.Rename(path, aside); err != nil {
+			return nil, fmt.Errorf("put the crash log aside: %w", err)
+		}
+		a.say("The last run of this node crashed. What it left is in %s; nothing was sent anywhere.", aside)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the crash log: %w", err)
+	}
+	if err := debug.SetCrashOutput(f, debug.CrashOptions{}); err != nil {
+		return nil, errors.Join(fmt.Errorf("use the crash log: %w", err), f.Close())
+	}
+	return f, nil
+}

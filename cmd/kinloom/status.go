@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kinloom/kinloom/node/client"
+)
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "How the running node stands", GroupID: groupNode, Args: between(0, 0),
+		Long:    "Tells how the running node stands. Exit code 0 once it can send, 6 if none is running.",
+		Example: "  kinloom status\n  kinloom status --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd.Context(), needNode, func(ctx context.Context, c *client.Client) error {
+				status, err := c.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if err := show(a, status, showStatus); err != nil {
+					return err
+				}
+				if !status.Ready {
+					return &client.Problem{Code: client.CodeNotRunning, Detail: "the node is not ready yet", Next: "Ask again in a moment."}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func showStatus(w io.Writer, s client.Status) {
+	table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "Identity\t%s\n", s.ID)
+		if s.Name != "" {
+			fmt.Fprintf(w, "Name\t%s\n", name(s.Name))
+		}
+		fmt.Fprintf(w, "Device\t%s\n", s.Device)
+		fmt.Fprintf(w, "Home\t%s\n", s.Home)
+		fmt.Fprintf(w, "Key file\t%s\n", protection(s.KeyProtection))
+		fmt.Fprintf(w, "Up since\t%s, version %s\n", clock(s.Started.Time), s.Version)
+		fmt.Fprintf(w, "Invites\t%s\n", reachWords(s.Reach))
+		fmt.Fprintf(w, "Listening\t%s\n", strings.Join(s.Listening, "\n\t"))
+		fmt.Fprintf(w, "Contacts\t%d, %d requests, %d devices connected\n", s.Contacts, s.Requests, s.Online)
+		fmt.Fprintf(w, "Messages\t%d, %d unread, %d not delivered yet\n", s.Messages, s.Unread, s.Queued)
+	})
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(w, "Note: %s\n", warning)
+	}
+	if s.LastCrash != "" {
+		fmt.Fprintf(w, "Last crash: %s\n", clean(s.LastCrash, 200))
+	}
+}

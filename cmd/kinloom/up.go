@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/api"
+	"github.com/kinloom/kinloom/node/client"
+)
+
+func (a *app) up() *cobra.Command {
+	var o nodeOptions
+	cmd := &cobra.Command{
+		Use: "up", Short: "Start the node here, print an invite and what happens", GroupID: groupNode, Args: between(0, 0),
+		Long:    "Makes a home if there is none, starts the node in this terminal, and prints an invite and what happens. Ctrl-C ends it.",
+		Example: "  kinloom up --name Ada\n  kinloom --home ./bob up --name Bob --lan-only",
+	}
+	o.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.serve(cmd.Context(), o, a.greet)
+	}
+	return cmd
+}
+
+// greeting is the first thing that up prints with --json.
+type greeting struct {
+	Type string `json:"type"`
+	client.Status
+}
+
+// invitation is the second.
+type invitation struct {
+	Type string `json:"type"`
+	client.Invite
+}
+
+// notice is what up prints from then on.
+type notice struct {
+	Type  string      `json:"type"`
+	At    client.Time `json:"at"`
+	Kind  string      `json:"kind"`
+	Text  string      `json:"text"`
+	Who   string      `json:"who,omitempty"`
+	Words []string    `json:"words,omitempty"`
+}
+
+// greet prints who the node is and how to reach it, then what happens until ctx ends.
+func (a *app) greet(ctx context.Context, n *node.Node) error {
+	status, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	made, err := n.NewInvite(ctx, node.InviteRequest{})
+	if err != nil {
+		return err
+	}
+	if err := a.welcome(api.Status(status), api.Invite(made)); err != nil {
+		return err
+	}
+	for happened, err := range n.Notices(ctx) {
+		switch {
+		case err != nil && ctx.Err() != nil, errors.Is(err, node.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := a.tell(happened); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// welcome prints the first screen.
+func (a *app) welcome(s client.Status, invite client.Invite) error {
+	if a.json {
+		if err := show(a, greeting{"ready", s}, nil); err != nil {
+			return err
+		}
+		return show(a, invitation{"invite", invite}, nil)
+	}
+	drawn := ""
+	if a.drawsQR() {
+		var err error
+		if drawn, err = drawQR(invite.QR); err != nil {
+			return err
+		}
+	}
+	return show(a, s, func(w io.Writer, s client.Status) {
+		who := ""
+		if s.Name != "" {
+			who = "   (" + name(s.Name) + ")"
+		}
+		fmt.Fprintf(w, "Identity   %s%s\n", s.ID, who)
+		fmt.Fprintf(w, "Home       %s, %s\n", s.Home, protection(s.KeyProtection))
+		fmt.Fprintf(w, "Listening  %s\n", strings.Join(kinds(s), ", "))
+		fmt.Fprintf(w, "Invite (%s, one person) - %s:\n%s  %s\n", until(invite.Expires.Time, time.Now()), reachWords(invite.Reach), drawn, invite.Link)
+		fmt.Fprintf(w, "Next:  %s  |  %s  |  %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
+		for _, warning := range s.Warnings {
+			fmt.Fprintf(w, "Note:  %s\n", warning)
+		}
+	})
+}
+
+// kinds sums up the addresses that a node listens on.
+func kinds(s client.Status) []string {
+	var out []string
+	for _, kind := range []struct{ part, word string }{{"/quic", "quic"}, {"/tcp/", "tcp"}} {
+		for _, address := range s.Listening {
+			if strings.Contains(address, kind.part) {
+				out = append(out, kind.word)
+				break
+			}
+		}
+	}
+	if s.LANPeer != "" {
+		out = append(out, "lan")
+	}
+	return out
+}
+
+func reachWords(reach string) string {
+	if reach == node.ReachLAN {
+		return "LAN only so far"
+	}
+	return "works anywhere"
+}
+
+// until says how long an invite is valid.
+func until(expires, now time.Time) string {
+	if expires.IsZero() {
+		return "valid until revoked"
+	}
+	left := expires.Sub(now).Round(time.Hour)
+	if left >= 48*time.Hour {
+		return fmt.Sprintf("valid %d days", int(left.Round(24*time.Hour)/(24*time.Hour)))
+	}
+	return fmt.Sprintf("valid %d hours", max(1, int(left/time.Hour)))
+}
+
+// tell prints one thing that happened.
+func (a *app) tell(n node.Notice) error {
+	line := notice{Type: "notice", At: client.At(n.At), Kind: n.Kind, Text: n.Text, Words: n.Words}
+	if n.Kind == "contact" || n.Kind == "request" || n.Kind == "words" {
+		line.Who = n.Who.String()
+	}
+	if a.json {
+		b, err := json.Marshal(line)
+		if err == nil {
+			_, err = fmt.Fprintf(a.term.out, "%s\n", b)
+		}
+		return err
+	}
+	_, err := fmt.Fprintf(a.term.out, "%s  %s\n", n.At.Local().Format("15:04:05"), clean(n.Text, 1000))
+	return err
+}
