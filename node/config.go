@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/p2p"
@@ -44,17 +43,9 @@ type Config struct {
 	Random io.Reader
 	// Version is what Status reports as the program's version.
 	Version string
-	// Libp2p replaces the transports for a simulated network. Nil: real ones.
-	Libp2p []libp2p.Option
-	// LAN is the same for the LAN host. Zero: the real local network.
-	LAN SimulatedLAN
-}
-
-// SimulatedLAN stands in for the local network in tests.
-type SimulatedLAN struct {
-	Libp2p    []libp2p.Option
-	Listen    []string
-	Discovery p2p.Discovery
+	// Network changes the hosts' configuration before they start: a simulation
+	// puts its own addresses, transports and neighbours there. Nil: as it is.
+	Network func(*p2p.Config)
 }
 
 // Keychain keeps one secret per home outside of it. The secret is 32 bytes.

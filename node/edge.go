@@ -67,16 +67,15 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	lanListen, err := parseAddrs(n.cfg.LAN.Listen)
-	if err != nil {
-		return err
-	}
 	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting)}
-	n.net, err = p2p.New(p2p.Config{
+	hosts := p2p.Config{
 		Key: key, Listen: listen, Prefer: prefer, LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN,
-		Handler: n.edge, Options: n.cfg.Libp2p, LANOptions: n.cfg.LAN.Libp2p, LANListen: lanListen, Discovery: n.cfg.LAN.Discovery, Log: n.cfg.Log,
-	})
-	if err != nil {
+		Handler: n.edge, Log: n.cfg.Log,
+	}
+	if n.cfg.Network != nil {
+		n.cfg.Network(&hosts)
+	}
+	if n.net, err = p2p.New(hosts); err != nil {
 		return err
 	}
 	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, StreamMemory: contact.MaxMessage}, func(s network.Stream) {
