@@ -103,6 +103,10 @@ func (d *database) due() bool {
 }
 
 func (d *database) checkpoint(ctx context.Context) error {
+	return d.checkpointAs(ctx, sqlite3.CHECKPOINT_TRUNCATE)
+}
+
+func (d *database) checkpointAs(ctx context.Context, mode sqlite3.CheckpointMode) error {
 	if d.path == "" {
 		return nil
 	}
@@ -110,7 +114,7 @@ func (d *database) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err = d.checkpointOn(c, sqlite3.CHECKPOINT_TRUNCATE)
+	c, err = d.checkpointOn(c, mode)
 	d.writer <- c
 	return d.mapError(err)
 }

@@ -9,7 +9,10 @@ import (
 // FreeSpace reports the bytes that this user may still write beside the
 // databases. A store in memory reports a large constant.
 func (s *Store) FreeSpace() (uint64, error) {
-	if s.opts.Dir == "" {
+	switch {
+	case s.opts.free != nil:
+		return s.opts.free()
+	case s.opts.Dir == "":
 		return 1 << 40, nil
 	}
 	return freeSpace(s.opts.Dir)

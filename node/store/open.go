@@ -35,6 +35,7 @@ type Options struct {
 	vfs        string            // tests put a faulty file system in
 	migrations []func(*Tx) error // tests add one
 	quotas     [classes]int64    // tests need them small
+	free       func() (uint64, error)
 }
 
 // Files of a home.
@@ -67,6 +68,35 @@ type Store struct {
 // date. The caller holds the process lock. Errors are told apart as errors.go
 // says; on any error nothing stays open.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	s, err := newStore(o)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open store: %w", err), s.Close())
+		}
+	}()
+	if err := s.accountLost(); err != nil {
+		return nil, err
+	}
+	if err := s.openAccount(ctx); err != nil {
+		return nil, err
+	}
+	if s.index, err = openIndexer(ctx, s); err != nil {
+		return nil, err
+	}
+	if s.net, err = openDatastore(ctx, s); err != nil {
+		return nil, err
+	}
+	if o.Dir != "" {
+		s.wg.Go(func() { s.idle(s.stop) })
+	}
+	return s, nil
+}
+
+// newStore fills in defaults and looks at the folder; nothing is open yet.
+func newStore(o Options) (*Store, error) {
 	register()
 	s := &Store{opts: o, log: o.Log, stop: make(chan struct{}), memory: "kinloom-" + rand.Text()}
 	if s.log == nil {
@@ -86,34 +116,18 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			return nil, errors.New("bug: a store on disk needs keys")
 		}
 		if _, err := os.Stat(o.Dir); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
+			return nil, err
 		}
 		if err := checkFS(o.Dir); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
+			return nil, err
 		}
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("open store: %w", err), s.Close())
-		}
-	}()
-	if err := s.accountLost(); err != nil {
-		return nil, err
-	}
-	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), block: true, migrations: s.opts.migrations})
-	if err != nil {
-		return nil, err
-	}
-	if s.index, err = openIndexer(ctx, s); err != nil {
-		return nil, err
-	}
-	if s.net, err = openDatastore(ctx, s); err != nil {
-		return nil, err
-	}
-	if o.Dir != "" {
-		s.wg.Go(func() { s.idle(s.stop) })
 	}
 	return s, nil
+}
+
+func (s *Store) openAccount(ctx context.Context) (err error) {
+	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), block: true, migrations: s.opts.migrations})
+	return err
 }
 
 // accountLost refuses to start an empty account beside the remains of another:

@@ -210,7 +210,7 @@ func (d *database) diagnose(ctx context.Context, cause error, wal int64) error {
 	if wal <= 0 {
 		return fmt.Errorf("%s: %w: %w", d.name, ErrDamaged, cause)
 	}
-	aside := fmt.Sprintf("%s.crashed-%d", d.path, d.s.opts.Now().Unix())
+	aside := fmt.Sprintf("%s.crashed-%d", d.path, d.s.opts.Now().UnixMilli())
 	for _, suffix := range []string{"", "-wal"} {
 		if err := copyPlain(ctx, d.path+suffix, aside+suffix); err != nil {
 			return fmt.Errorf("copy aside: %w", err)
@@ -222,24 +222,40 @@ func (d *database) diagnose(ctx context.Context, cause error, wal int64) error {
 	if err := d.replay(); err != nil {
 		return fmt.Errorf("%s: %w: %w (as found: %s)", d.name, ErrDamaged, err, filepath.Base(aside))
 	}
-	d.log.Warn("a crash had left the database half written; it was repaired from its log and checked", "as_found", filepath.Base(aside))
-	return nil
+	d.log.Warn("a crash had left the file half written; it was repaired from its log and checked")
+	return errors.Join(os.Remove(aside), os.Remove(aside+"-wal"), syncDir(filepath.Dir(d.path)))
 }
 
-// replay lets SQLite recover the WAL and checks the result whole.
-func (d *database) replay() (err error) {
+// replay lets SQLite bring the WAL into the file, whose own header may not be
+// readable until then, and checks the result whole.
+func (d *database) replay() error {
+	if err := d.bringWAL(); err != nil {
+		return err
+	}
 	w, err := d.connect(false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := d.readMeta(w.Conn); err != nil {
+	return errors.Join(d.readMeta(w.Conn), integrity(w.Conn, "integrity_check"), w.close())
+}
+
+// bringWAL checkpoints over a connection that promises nothing.
+func (d *database) bringWAL() (err error) {
+	c, err := sqlite3.OpenFlags(d.dsn, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
+	if err != nil {
 		return err
 	}
-	if err := integrity(w.Conn, "integrity_check"); err != nil {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := unlock(c, d.o.key); err != nil {
 		return err
 	}
-	return w.truncate()
+	for _, p := range []string{"journal_mode=wal", "synchronous=full"} {
+		if err := c.Exec("PRAGMA " + p); err != nil {
+			return err
+		}
+	}
+	_, _, err = c.WALCheckpoint("main", sqlite3.CHECKPOINT_TRUNCATE)
+	return err
 }
 
 // keyFits reports whether the key decrypts anything: the head of the WAL, or a

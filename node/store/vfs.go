@@ -2,9 +2,11 @@ package store
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -118,10 +120,16 @@ func (b *base) unlock(path string) {
 	}
 }
 
-// walLock keeps readers of one WAL away from a write in progress.
+// walLock keeps readers of one WAL away from a write in progress, and has the
+// former contents of blocks whose rewriting failed. Such a block holds the end
+// of a frame that was committed, and may be half old and half new, which
+// decrypts to garbage: while the process lives, readers get the former one.
+// After a crash the frame fails its checksum, and the same page stands, whole,
+// in the frame before: commits are padded with a copy up to the block's end.
 type walLock struct {
 	sync.RWMutex
-	users int // guarded by base.mu
+	former map[int64][]byte // by offset, guarded by the lock
+	users  int              // guarded by base.mu
 }
 
 // walFile is a WAL as the cipher sees it. The lock lives in this process, so
@@ -131,20 +139,48 @@ type walFile struct {
 	*walLock
 	base *base
 	path string
+
+	last   []byte // the block read last
+	lastAt int64
 }
 
 // ReadAt implements [vfs.File].
 func (f *walFile) ReadAt(p []byte, off int64) (int, error) {
 	f.walLock.RLock()
 	defer f.walLock.RUnlock()
-	return f.File.ReadAt(p, off)
+	if b := f.former[off]; b != nil && len(p) == len(b) {
+		return copy(p, b), nil
+	}
+	n, err := f.File.ReadAt(p, off)
+	if n > 0 && n < len(p) && err == io.EOF {
+		// A crash can leave a file that ends within a block. SQLite would take
+		// the missing rest for a broken disk; filled up, the frame just fails
+		// its checksum, as any other that was not written to its end.
+		clear(p[n:])
+		n, err = len(p), nil
+	}
+	if n == cipherBlock {
+		f.last, f.lastAt = append(f.last[:0], p...), off
+	}
+	return n, err
 }
 
-// WriteAt implements [vfs.File].
+// WriteAt implements [vfs.File]. The cipher reads what it rewrites a part of,
+// always one block, just before.
 func (f *walFile) WriteAt(p []byte, off int64) (int, error) {
 	f.walLock.Lock()
 	defer f.walLock.Unlock()
 	n, err := f.File.WriteAt(p, off)
+	if err == nil {
+		delete(f.former, off)
+		return n, nil
+	}
+	if len(f.last) == cipherBlock && f.lastAt == off && f.former[off] == nil {
+		if f.former == nil {
+			f.former = map[int64][]byte{}
+		}
+		f.former[off] = slices.Clone(f.last)
+	}
 	return n, fileError(err, sqlite3.IOERR_WRITE)
 }
 
@@ -152,7 +188,11 @@ func (f *walFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *walFile) Truncate(size int64) error {
 	f.walLock.Lock()
 	defer f.walLock.Unlock()
-	return fileError(f.File.Truncate(size), sqlite3.IOERR_TRUNCATE)
+	err := f.File.Truncate(size)
+	if err == nil {
+		clear(f.former)
+	}
+	return fileError(err, sqlite3.IOERR_TRUNCATE)
 }
 
 // Lock and Unlock are SQLite's file locks, not those of the embedded mutex.
