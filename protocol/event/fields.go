@@ -8,9 +8,9 @@ import (
 	"github.com/kinloom/kinloom/identity/enc"
 )
 
-// ErrMalformed: the bytes are no deterministic CBOR of the shape that is asked
-// for: a rule of identity/enc is broken, a field is missing, of another type or
-// of another length, or an optional field is there and empty.
+// ErrMalformed means that the bytes are no deterministic CBOR of the shape that
+// is asked for: a rule of identity/enc is broken, or a field is missing or of
+// another type or length.
 var ErrMalformed = errors.New("malformed event")
 
 // Major types of CBOR that this package uses (RFC 8949, 3.1).

@@ -118,11 +118,11 @@ func TestCoverageRules(t *testing.T) {
 // may not change.
 func TestCoverageReleased(t *testing.T) {
 	files := sound()
-	var lines string
+	var lines strings.Builder
 	for _, v := range writeFolder(t, files).vectors {
-		lines += v.releaseLine() + "\n"
+		lines.WriteString(v.releaseLine() + "\n")
 	}
-	files["testdata/vectors/RELEASED"] = lines
+	files["testdata/vectors/RELEASED"] = lines.String()
 	f := writeFolder(t, files)
 	if p := f.check([]*folder{f}); len(p) > 0 {
 		t.Errorf("nothing changed: %q", p)
