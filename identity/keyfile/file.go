@@ -26,8 +26,8 @@ const (
 
 var (
 	// ErrDamaged: neither copy in the file is sound. Nothing in it can be
-	// trusted; the way back is a copy of the file, or the recovery words.
-	ErrDamaged = errors.New("the key file is damaged: put back a copy of it, or use the recovery words")
+	// trusted; the way back is a copy of the file.
+	ErrDamaged = errors.New("the key file is damaged: put back a copy of it")
 	// ErrNotKeyFile: these bytes were never a key file.
 	ErrNotKeyFile = errors.New("this is not a kinloom key file")
 	// ErrOtherKey: the secrets given to Update or Relock have another data key

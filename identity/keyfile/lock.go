@@ -64,7 +64,7 @@ func (Lock) MarshalText() ([]byte, error) { return []byte(secretText), nil }
 // Errors of opening. Each text says what happened and what to do next.
 var (
 	ErrPassphraseNeeded = errors.New("the key file is sealed with a passphrase: give it with --passphrase-file")
-	ErrOutsideNeeded    = errors.New("the key file is sealed by the system keychain: unlock the keychain, or use the recovery words")
+	ErrOutsideNeeded    = errors.New("the key file is sealed by the system keychain: unlock the keychain and try again")
 	ErrWrongPassphrase  = errors.New("wrong passphrase: the key file stays sealed, nothing was changed")
 	ErrWrongOutside     = errors.New("the system keychain holds the secret of another key file: the file stays sealed")
 	ErrWrongRoot        = errors.New("these recovery words belong to another person: the key file stays sealed")
@@ -235,7 +235,7 @@ func unlock(slots map[slotKind]slot, l Lock) ([32]byte, error) {
 	if len(l.Passphrase) > MaxPassphrase || len(l.Outside) != 0 && len(l.Outside) != outsideSize {
 		return [32]byte{}, ErrLock
 	}
-	why := error(nil)
+	var why error
 	if s, ok := slots[slotOutside]; ok && len(l.Outside) > 0 {
 		if k, ok := s.unwrap(derive(l.Outside, infoOutside)); ok {
 			return k, nil
@@ -262,13 +262,17 @@ func unlock(slots map[slotKind]slot, l Lock) ([32]byte, error) {
 	if s, ok := slots[slotOpen]; ok {
 		return [32]byte(s.Key), nil
 	}
-	if why != nil {
+	_, passphrase := slots[slotPassphrase]
+	switch {
+	case passphrase && why == ErrWrongOutside:
+		return [32]byte{}, fmt.Errorf("%w (%w)", ErrPassphraseNeeded, why)
+	case why != nil:
 		return [32]byte{}, why
-	}
-	if _, ok := slots[slotPassphrase]; ok {
+	case passphrase:
 		return [32]byte{}, ErrPassphraseNeeded
+	default:
+		return [32]byte{}, ErrOutsideNeeded
 	}
-	return [32]byte{}, ErrOutsideNeeded
 }
 
 // sealX is XChaCha20-Poly1305 with a random nonce in front.
