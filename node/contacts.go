@@ -254,6 +254,7 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 			return err
 		}
 		d.queue.items, d.queue.sent, d.queue.tail = nil, 0, false
+		l.then(l.hub.marked)
 		if link := d.queue.link; link != nil {
 			l.then(link.close)
 		}

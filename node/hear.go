@@ -206,6 +206,7 @@ func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event)
 		}
 		for _, m := range mark.Marks {
 			if m.Device == l.acct.device {
+				l.then(l.hub.marked)
 				return tx.PutReadMark(store.ReadMark{Conversation: c.Row, Person: d.Person, Upto: m.Seq, At: l.now()})
 			}
 		}
@@ -290,6 +291,8 @@ func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
 // outbox rows go, and runs of delivered events are noted per device.
 func (l *loop) flushLazy(tx *store.Tx) error {
 	for _, a := range l.lazy {
+		items := a.items
+		l.then(func() { l.hub.stored(items) })
 		rows := make([]store.Row, len(a.items))
 		for n, i := range a.items {
 			rows[n] = i.row

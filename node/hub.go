@@ -29,13 +29,15 @@ type hub struct {
 	mu      sync.Mutex
 	commits uint64        // how many commits there were
 	wake    chan struct{} // closed and replaced at every commit
+	marks   chan struct{} // closed and replaced when something was read, or given up
 	waits   map[store.Row][]chan struct{}
+	acked   map[store.Row]bool // events with a receipt that is not yet in the store
 	notices map[chan Notice]bool
 }
 
 func newHub() *hub {
 	return &hub{
-		wake: make(chan struct{}), waits: map[store.Row][]chan struct{}{}, notices: map[chan Notice]bool{},
+		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan struct{}{}, acked: map[store.Row]bool{}, notices: map[chan Notice]bool{},
 	}
 }
 
@@ -56,13 +58,27 @@ func (h *hub) after() (<-chan struct{}, uint64) {
 	return h.wake, h.commits
 }
 
-// await registers for the first receipt of an own event.
-func (h *hub) await(row store.Row) chan struct{} {
-	ch := make(chan struct{})
+// await registers for the first receipt of an own event. The second channel is
+// closed when any message was read by the other side, or given up: then the
+// event is worth another look.
+func (h *hub) await(row store.Row) (receipt chan struct{}, marks <-chan struct{}) {
+	receipt = make(chan struct{})
 	h.mu.Lock()
-	h.waits[row] = append(h.waits[row], ch)
-	h.mu.Unlock()
-	return ch
+	defer h.mu.Unlock()
+	if h.acked[row] {
+		close(receipt)
+		return receipt, h.marks
+	}
+	h.waits[row] = append(h.waits[row], receipt)
+	return receipt, h.marks
+}
+
+// marked tells that something was read by the other side, or given up.
+func (h *hub) marked() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.marks)
+	h.marks = make(chan struct{})
 }
 
 func (h *hub) forget(row store.Row, ch chan struct{}) {
@@ -85,14 +101,21 @@ func (h *hub) forget(row store.Row, ch chan struct{}) {
 func (h *hub) delivered(items []item) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.waits) == 0 {
-		return
-	}
 	for _, i := range items {
+		h.acked[i.event] = true
 		for _, ch := range h.waits[i.event] {
 			close(ch)
 		}
 		delete(h.waits, i.event)
+	}
+}
+
+// stored tells that the receipts of these events are in the store now.
+func (h *hub) stored(items []item) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, i := range items {
+		delete(h.acked, i.event)
 	}
 }
 

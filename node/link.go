@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -39,14 +40,22 @@ type link struct {
 	recent map[wire.CellID]session.ID
 	order  []wire.CellID
 
-	out  chan []byte
-	once sync.Once
-	end  context.CancelFunc
+	out     chan []byte
+	starved atomic.Bool // the loop has more and found no room
+	once    sync.Once
+	end     context.CancelFunc
 }
 
 // room says whether the link takes another cell now. Only the loop sends, so
-// what has room keeps it until the loop sends.
-func (k *link) room() bool { return len(k.out) < cap(k.out) }
+// what has room keeps it until the loop sends. After a no the loop is told when
+// there is room again.
+func (k *link) room() bool {
+	if len(k.out) < cap(k.out) {
+		return true
+	}
+	k.starved.Store(true)
+	return len(k.out) < cap(k.out) // it may have been emptied just before the note
+}
 
 // send takes a cell for the stream. The caller has asked room.
 func (k *link) send(cell []byte, s session.ID) {
@@ -81,8 +90,8 @@ func (k *link) ask() {
 	}
 }
 
-// write carries cells from the loop to the stream until ctx ends. Each time
-// the queue was full and has emptied by half, the loop is told.
+// write carries cells from the loop to the stream until ctx ends. Where the loop
+// found no room, it is told once there is some.
 func (k *link) write(ctx context.Context) error {
 	cells := make([][]byte, 0, linkCells)
 	for {
@@ -93,14 +102,13 @@ func (k *link) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		full := !k.room()
 		for len(k.out) > 0 && len(cells) < cap(cells) {
 			cells = append(cells, <-k.out)
 		}
 		if err := k.conn.Send(ctx, cells); err != nil {
 			return err
 		}
-		if full || len(cells) >= linkCells/2 {
+		if k.starved.Swap(false) {
 			if err := k.edge.n.loop.post(ctx, carried{link: k}); err != nil {
 				return err
 			}

@@ -137,38 +137,26 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
 	}
 	for {
-		receipt := n.hub.await(e.Row)
-		_, seen := n.hub.after()
+		receipt, marks := n.hub.await(e.Row)
 		m, err := n.shown(context.WithoutCancel(ctx), e.Row)
 		if err != nil || m.State == "failed" || slices.Index(progress, m.State) >= want {
 			n.hub.forget(e.Row, receipt)
 			return m, err
 		}
-		changed := make(chan error, 1)
-		wait, cancel := context.WithCancel(ctx)
-		go func() { changed <- n.hub.next(wait, seen) }()
 		select {
 		case <-receipt:
-			cancel()
-			<-changed
 			if want <= slices.Index(progress, "delivered") {
 				m.State = "delivered"
 				return m, nil
 			}
-		case err = <-changed:
-			cancel()
+		case <-marks:
+		case <-ctx.Done():
+			n.hub.forget(e.Row, receipt)
+			return m, &Error{Kind: KindTimeout, Text: "not " + state + " in time", Next: "It stays queued and goes out by itself; see: kinloom why " + hexID(id)[:16] + "."}
 		case <-n.ended:
-			cancel()
-			<-changed
-			err = ErrClosed
+			return m, ErrClosed
 		}
 		n.hub.forget(e.Row, receipt)
-		switch {
-		case errors.Is(err, ErrClosed):
-			return m, err
-		case ctx.Err() != nil:
-			return m, &Error{Kind: KindTimeout, Text: "not " + state + " in time", Next: "It stays queued and goes out by itself; see: kinloom why " + hexID(id)[:16] + "."}
-		}
 	}
 }
 
