@@ -1,6 +1,7 @@
 package contact
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -33,7 +34,7 @@ const (
 	MaxCap      = 16
 
 	// helloRoom is what a Hello has beside its tags: lists at their limits
-	// take 203 bytes, the rest is padding.
+	// take 205 bytes, the rest is padding.
 	helloRoom = 512
 )
 
@@ -71,7 +72,6 @@ type Hello struct {
 	Limits   Limits   `cbor:"4,keyasint"`
 	// Tags are 64, 256 or 1,024 tags one after the other; some are random.
 	Tags []byte `cbor:"5,keyasint"`
-	Pad  []byte `cbor:"6,keyasint"` // set by Append, dropped by ParseHello
 }
 
 // Answer is what the listener says. A stranger gets versions, a random tag and
@@ -82,44 +82,62 @@ type Answer struct {
 	Caps     []string `cbor:"3,keyasint,omitempty"`
 	Limits   Limits   `cbor:"4,keyasint"`
 	Tag      Tag      `cbor:"5,keyasint"`
-	Pad      []byte   `cbor:"6,keyasint"` // set by Append, dropped by ParseAnswer
 }
 
-// Append appends the encoded hello, 512 bytes longer than its tags.
+// Append appends the padded hello, 512 bytes longer than its tags.
 func (m Hello) Append(dst []byte) ([]byte, error) {
 	m.Type = typeHello
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	return appendPadded(dst, len(m.Tags)+helloRoom, func(pad []byte) any { m.Pad = pad; return m })
+	return appendPadded(dst, m, len(m.Tags)+helloRoom)
 }
 
-// Append appends the encoded answer, AnswerSize bytes.
+// Append appends the padded answer, AnswerSize bytes.
 func (m Answer) Append(dst []byte) ([]byte, error) {
 	m.Type = typeAnswer
 	if err := checkLists(m.Versions, m.Caps); err != nil {
 		return nil, err
 	}
-	return appendPadded(dst, AnswerSize, func(pad []byte) any { m.Pad = pad; return m })
+	return appendPadded(dst, m, AnswerSize)
 }
 
-// appendPadded encodes to exactly size bytes. The padding is long enough for
-// its own length to take three bytes, which the sizes above make sure of.
-func appendPadded(dst []byte, size int, with func(pad []byte) any) ([]byte, error) {
-	const header = 3
-	bare, err := enc.Marshal(with(nil))
+// appendPadded appends the length of the encoded message as two bytes, the
+// message, and zeros until all is size bytes long.
+func appendPadded(dst []byte, v any, size int) ([]byte, error) {
+	b, err := enc.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	pad := size - (len(bare) - 1) - header
-	if pad < 256 {
-		return nil, fmt.Errorf("%w: no room for padding", ErrHelloLimit)
+	if len(b)+2 > size {
+		return nil, fmt.Errorf("%w: %d bytes before padding", ErrHelloLimit, len(b))
 	}
-	b, err := enc.Marshal(with(make([]byte, pad)))
-	if err != nil {
-		return nil, err
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(b)))
+	dst = append(dst, b...)
+	return append(dst, make([]byte, size-2-len(b))...), nil
+}
+
+// unpad undoes appendPadded. Anything but zeros behind the message is refused,
+// as it would be a second spelling.
+func unpad[T any](b []byte) (T, error) {
+	var none T
+	if len(b) < 2 {
+		return none, ErrHello
 	}
-	return append(dst, b...), nil
+	n, b := int(binary.BigEndian.Uint16(b)), b[2:]
+	if n > len(b) {
+		return none, fmt.Errorf("%w: cut short", ErrHello)
+	}
+	for _, c := range b[n:] {
+		if c != 0 {
+			return none, fmt.Errorf("%w: padding is not zero", ErrHello)
+		}
+	}
+	var m T
+	if err := enc.Unmarshal(b[:n], &m); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrHello, err)
+	}
+	return m, nil
 }
 
 // ParseHello reads what a dialer said. Errors: ErrHello, ErrHelloLimit.
@@ -127,17 +145,16 @@ func ParseHello(b []byte) (Hello, error) {
 	if len(b) > MaxHello {
 		return Hello{}, fmt.Errorf("%w: %d bytes", ErrHelloLimit, len(b))
 	}
-	m, err := decode[Hello](b)
-	if err != nil {
-		return Hello{}, fmt.Errorf("%w: %w", ErrHello, err)
+	m, err := unpad[Hello](b)
+	if err == nil {
+		err = m.check()
 	}
-	if err := m.check(); err != nil {
+	if err != nil {
 		return Hello{}, err
 	}
 	if m.Type != typeHello || len(b) != len(m.Tags)+helloRoom {
-		return Hello{}, ErrHello
+		return Hello{}, fmt.Errorf("%w: type %d, %d bytes", ErrHello, m.Type, len(b))
 	}
-	m.Pad = nil
 	return m, nil
 }
 
@@ -146,15 +163,17 @@ func ParseAnswer(b []byte) (Answer, error) {
 	if len(b) > AnswerSize {
 		return Answer{}, fmt.Errorf("%w: %d bytes", ErrHelloLimit, len(b))
 	}
-	m, err := decode[Answer](b)
+	m, err := unpad[Answer](b)
+	if err == nil {
+		err = checkLists(m.Versions, m.Caps)
+	}
 	if err != nil {
-		return Answer{}, fmt.Errorf("%w: %w", ErrHello, err)
+		return Answer{}, err
 	}
 	if m.Type != typeAnswer || len(b) != AnswerSize {
-		return Answer{}, ErrHello
+		return Answer{}, fmt.Errorf("%w: type %d, %d bytes", ErrHello, m.Type, len(b))
 	}
-	m.Pad = nil
-	return m, checkLists(m.Versions, m.Caps)
+	return m, nil
 }
 
 func (m Hello) check() error {

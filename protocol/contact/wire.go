@@ -156,7 +156,7 @@ func (m Accept) Append(dst []byte) ([]byte, error) {
 // Append implements Message.
 func (m Refuse) Append(dst []byte) ([]byte, error) {
 	m.Type = typeRefuse
-	return appendChecked(dst, m, nil)
+	return appendChecked(dst, m, m.check())
 }
 
 // Append appends the encoded material. Error: ErrLimit.
@@ -166,7 +166,10 @@ func (m Material) Append(dst []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dst, checkMaterialSize(dst[start:])
+	if err := checkMaterialSize(dst[start:]); err != nil {
+		return nil, err
+	}
+	return dst, nil
 }
 
 func appendChecked(dst []byte, v any, err error) ([]byte, error) {
@@ -196,27 +199,15 @@ func ParseMessage(b []byte) (Message, error) {
 	}
 	switch head.Type {
 	case typeAsk:
-		m, err := decode[Ask](b)
-		if err == nil {
-			err = m.check()
-		}
-		return m, err
+		return decode[Ask](b, Ask.check)
 	case typeOffer:
-		m, err := decode[Offer](b)
-		if err == nil {
-			err = checkMaterialSize(m.Material)
-		}
-		return m, err
+		return decode[Offer](b, func(m Offer) error { return checkMaterialSize(m.Material) })
 	case typeReveal:
-		m, err := decode[Reveal](b)
-		if err == nil {
-			err = checkMaterialSize(m.Material)
-		}
-		return m, err
+		return decode[Reveal](b, func(m Reveal) error { return checkMaterialSize(m.Material) })
 	case typeAccept:
-		return decode[Accept](b)
+		return decode[Accept](b, nil)
 	case typeRefuse:
-		return decode[Refuse](b)
+		return decode[Refuse](b, Refuse.check)
 	}
 	return nil, fmt.Errorf("%w: type %d", ErrMalformed, head.Type)
 }
@@ -228,17 +219,26 @@ func ParseMaterial(b []byte) (Material, error) {
 	if err := checkMaterialSize(b); err != nil {
 		return Material{}, err
 	}
-	m, err := decode[Material](b)
-	if err != nil {
+	var m Material
+	if err := enc.Unmarshal(b, &m); err != nil {
+		return Material{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if err := m.check(); err != nil {
 		return Material{}, err
 	}
-	return m, m.check()
+	return m, nil
 }
 
-func decode[T any](b []byte) (T, error) {
-	var m T
+func decode[M Message](b []byte, check func(M) error) (Message, error) {
+	var m M
 	if err := enc.Unmarshal(b, &m); err != nil {
-		return m, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if check == nil {
+		return m, nil
+	}
+	if err := check(m); err != nil {
+		return nil, err
 	}
 	return m, nil
 }
@@ -246,6 +246,13 @@ func decode[T any](b []byte) (T, error) {
 func (m Ask) check() error {
 	if n := len(m.Suites); n < 1 || n > MaxSuites {
 		return fmt.Errorf("%w: %d suites", ErrLimit, n)
+	}
+	return nil
+}
+
+func (m Refuse) check() error {
+	if m.Code == 0 {
+		return fmt.Errorf("%w: refusal without a code", ErrMalformed)
 	}
 	return nil
 }
