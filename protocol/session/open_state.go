@@ -39,11 +39,12 @@ type Message struct {
 }
 
 // Gap names seqs that did not come. Blocked: what is behind them waits. Lost:
-// it came, but too late for its key. Both end by AskRepeat, and by renewal.
+// it came, but too late for its key. Again: named before, and still missing.
+// AskRepeat ends all of them.
 type Gap struct {
-	Session       ID
-	Seqs          []uint64
-	Blocked, Lost bool
+	Session              ID
+	Seqs                 []uint64
+	Blocked, Lost, Again bool
 }
 
 // tx is one change of the machine: it works on copies until commit.

@@ -192,8 +192,9 @@ func (t *tx) repeat(c *sess, id ID, r runs) {
 	if s == nil || s.Peer != c.Peer {
 		return
 	}
-	r = r.without(func(seq uint64) bool { return seq > s.Sent || s.Voided.has(seq) })
-	if len(r) == 0 {
+	r = r.without(func(seq uint64) bool { return seq > s.Sent })
+	s.Owes = s.Owes || len(r) > 0 // a cell tells what is void, if only by itself
+	if r = r.without(s.Voided.has); len(r) == 0 {
 		return
 	}
 	s.Voided = s.Voided.union(r)
@@ -232,13 +233,46 @@ func (m *Machine) FlushPoll(now time.Time) []Opened {
 	return m.passAll(now, func(*sess) bool { return true })
 }
 
-// Tick passes gaps that waited 30 s and drops what is past its time: sessions
-// and used starts after 31 days, bundles after their expiry.
+// Tick passes gaps that waited 30 s, names again what was asked for in vain, and
+// drops what is past its time: sessions and used starts after 31 days, bundles
+// after their expiry. Call it about once a second.
 func (m *Machine) Tick(now time.Time) []Opened {
+	m.expire(now)
 	limit := now.Add(-GapWait).UnixMilli()
 	out := m.passAll(now, func(s *sess) bool { return s.WaitSince <= limit })
-	m.expire(now)
+	return append(out, m.remind(now)...)
+}
+
+// remind names missing seqs again, as the answer may have been lost. It stops
+// after some times: the peer may know nothing of that session any more.
+func (m *Machine) remind(now time.Time) []Opened {
+	var out []Opened
+	for _, s := range m.recent {
+		switch {
+		case len(s.Missing) == 0 || s.Closed || s.asks >= maxAsks:
+			continue
+		case s.asked.IsZero() || s.asked.After(now):
+			s.asked = now
+			continue
+		case now.Sub(s.asked) < askEvery || m.asking(s.Peer):
+			continue
+		}
+		s.asked = now
+		s.asks++
+		gap := Gap{Session: s.ID, Seqs: slices.Clone(s.Missing), Again: true}
+		out = append(out, Opened{From: s.Peer, Session: s.ID, Gaps: []Gap{gap}})
+	}
 	return out
+}
+
+// asking reports whether a device was asked and has not taken note yet.
+func (m *Machine) asking(dev identity.DeviceID) bool {
+	for _, s := range m.peers[dev].sessions {
+		if !s.Closed && slices.ContainsFunc(s.Control, func(c control) bool { return c.Plain[0] == innerRepeat }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Machine) passAll(now time.Time, ripe func(*sess) bool) []Opened {

@@ -79,23 +79,31 @@ func (m *Machine) goOn(now time.Time, p *peer, s *sess) error {
 	old := m.sessions[p.Last]
 	p.Last = s.ID
 	m.markPeer(p)
-	if old == nil || old.Closed {
+	if old == nil {
 		return nil
 	}
-	if s.Follows = old.Follows; old.Sent > 0 {
-		s.Follows = &Follows{old.ID, old.Sent}
+	if !old.Closed {
+		// Behind a start that held nothing but control there is nothing to wait for.
+		if s.Follows = old.Follows; old.LastSaid > 0 || old.Sent > 0 && !old.HasHeader {
+			s.Follows = &Follows{old.ID, old.Sent}
+		}
 	}
 	if old.LeftAt == 0 {
 		old.LeftAt = max(1, now.Unix())
 	}
+	var gone []uint64
 	for _, c := range old.Control {
+		gone = append(gone, c.Seq)
 		if typ := c.Plain[0]; typ == innerRepeat || typ == innerLog {
 			if err := m.addControl(s, c.Plain); err != nil {
 				return err
 			}
 		}
 	}
-	old.Control, old.rows.control = nil, true
+	if len(gone) > 0 {
+		old.Voided, old.Owes = old.Voided.union(runsOf(gone)), true
+		old.Control, old.rows.control = nil, true
+	}
 	m.touch(old)
 	m.note(old)
 	return nil
@@ -221,7 +229,8 @@ func (s *sess) receiptDue(now time.Time) bool {
 //
 // Pack seals nothing under Olm, and tells of nothing that Dirty has not handed
 // out: call it after the commit. Errors: ErrNoSession, after which the content
-// is to be sealed anew.
+// is to be sealed anew; ErrEmpty for a start without any message, as only that
+// shows who started.
 func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []Sealed, pad func(int) int) (cell []byte, n int, err error) {
 	s := m.sessions[session]
 	if s == nil || s.Peer != to || s.Closed {
@@ -233,9 +242,13 @@ func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []
 	}
 	buf := make([]byte, nonceSize+tagSize+head, wire.CellSize)
 	room := wire.CellSize - wire.CellHeader - len(buf) - aeadTag
-	body, n, err := s.fill(s.front().Append(make([]byte, 0, wire.CellSize)), room, items)
+	front := s.front().Append(make([]byte, 0, wire.CellSize))
+	body, n, err := s.fill(front, room, items)
 	if err != nil {
 		return nil, 0, fmt.Errorf("pack: %w", err)
+	}
+	if s.HasHeader && len(body) == len(front) {
+		return nil, n, fmt.Errorf("pack: %w", ErrEmpty)
 	}
 	over := wire.CellSize - room
 	size := min(max(pad(over+len(body)), over+len(body)), wire.CellSize)

@@ -31,9 +31,11 @@ type sess struct {
 	recvAEAD     cipher.AEAD
 	recvTag      tagger
 	rows         dirtyRows
-	saved        Mark   // what Dirty handed out last, so that a cell tells
-	savedSent    uint64 // of nothing that a crash could take back
-	heldOwned    bool   // held belongs to this copy
+	saved        Mark      // what Dirty handed out last, so that a cell tells
+	savedSent    uint64    // of nothing that a crash could take back
+	heldOwned    bool      // held belongs to this copy
+	asked        time.Time // when missing seqs were named last, since Load
+	asks         int
 }
 
 // fixed is row "k/session".

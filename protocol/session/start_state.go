@@ -267,6 +267,11 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 	}
 	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.YourHead, c.Head, o, b != nil && !b.Once
 	s.self, s.conversation, s.recvAEAD = m.device, m.conversation(p), newAEAD(s.RecvKey)
+	for _, other := range p.sessions {
+		if f := other.PeerFollows; f != nil && f.Session == s.ID {
+			s.Final = f.Seq // its end came before its beginning
+		}
+	}
 	n := &opening{s: s, peer: p, rest: body[headerSize:]}
 	if c.Head != p.Head {
 		n.head = &c.Head

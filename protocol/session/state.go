@@ -36,6 +36,8 @@ const (
 	maxOwnHeads    = 256
 	maxOwnRecords  = 8
 	maxPeerRecords = 4
+	askEvery       = time.Hour
+	maxAsks        = 8
 )
 
 // Errors of the machine.
@@ -60,6 +62,8 @@ var (
 	ErrNeedBundle = errors.New("session is at its end: a bundle of the device is needed")
 	// ErrLimit: more sessions or bundles than are kept.
 	ErrLimit = errors.New("too many sessions or bundles")
+	// ErrEmpty: a cell that would start a session has no message.
+	ErrEmpty = errors.New("a session starts with a message, and there is none")
 	// ErrTooLong: a payload is empty or above MaxPayload.
 	ErrTooLong = errors.New("payload is empty or too long")
 	// ErrDamaged: a row that Load cannot read.
