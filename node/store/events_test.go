@@ -49,7 +49,7 @@ func newWorld(t testing.TB, dir string) *world {
 	})
 	w := &world{Store: s, t: t, start: time.UnixMilli(1_790_000_000_000).UTC()}
 	w.write(func(tx *Tx) error {
-		w.self = Contact{Person: identity.PersonID{9}, Name: "Me", State: Self, Trust: Verified}
+		w.self = Contact{Person: identity.NewRootKey([32]byte{9}).Person(), Name: "Me", State: Self, Trust: Verified}
 		if err := tx.PutContact(&w.self); err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func newWorld(t testing.TB, dir string) *world {
 			return err
 		}
 		for i := range w.persons {
-			w.persons[i] = Contact{Person: identity.PersonID{byte(i + 1)}, Name: fmt.Sprint("Person ", i), State: Accepted}
+			w.persons[i] = Contact{Person: identity.NewRootKey([32]byte{byte(i + 1)}).Person(), Name: fmt.Sprint("Person ", i), State: Accepted}
 			if err := tx.PutContact(&w.persons[i]); err != nil {
 				return err
 			}
