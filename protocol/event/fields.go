@@ -23,9 +23,10 @@ const (
 )
 
 // The events of a conversation are the hot path, and identity/enc goes by way
-// of reflection: 6 us to write a 1 KiB message and 11 us to read it, against
-// 0.4 and 1.5 here. So this package writes and walks its few maps itself, and
-// leaves to enc what must not exist twice, the check of what is canonical.
+// of reflection: for a message of 1 KiB it takes twice the time of this file
+// (measured: 15 us of CPU to write and read one, against 7) and four times the
+// allocations. So this package writes and walks its few maps itself, and leaves
+// to enc what must not exist twice, the check of what is canonical.
 
 // appendHead appends the head of a CBOR item: major type and argument, as short
 // as it can be.
