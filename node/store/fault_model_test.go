@@ -53,9 +53,15 @@ func bodyOf(n int) []byte {
 
 // group writes one group: its rows and the hot row, all or nothing.
 func (m *model) group(ctx context.Context, s *Store) error {
+	return m.groupTold(ctx, s, func(int) {})
+}
+
+// groupTold says first how many rows it will write.
+func (m *model) groupTold(ctx context.Context, s *Store, tell func(rows int)) error {
 	g, rows := m.next, 1+m.rand.IntN(12)
 	m.next++
 	m.sizes[g] = rows
+	tell(rows)
 	err := s.Write(ctx, func(tx *Tx) error {
 		for i := range rows {
 			n := g*100 + i

@@ -94,7 +94,7 @@ func (d *database) copyBefore(ctx context.Context, have int) error {
 	if err != nil {
 		return err
 	}
-	free, err := freeSpace(filepath.Dir(d.path))
+	free, err := d.s.FreeSpace()
 	if err != nil {
 		return err
 	}

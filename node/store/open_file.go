@@ -204,6 +204,9 @@ func (d *database) diagnose(ctx context.Context, cause error, wal int64) error {
 	if err != nil {
 		return err
 	}
+	if size, err := fileSize(d.path); err != nil || size < pageSize {
+		return errors.Join(err, fmt.Errorf("%s: %w (it was cut short): %w", d.name, ErrDamaged, cause))
+	}
 	if !fits {
 		return fmt.Errorf("%s: %w: %w", d.name, ErrForeign, cause)
 	}

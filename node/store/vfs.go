@@ -59,6 +59,11 @@ func (b *base) OpenFilename(n *vfs.Filename, fl vfs.OpenFlag) (vfs.File, vfs.Ope
 		if created, err = precreate(path); err != nil {
 			return nil, fl, fileError(err, sqlite3.ExtendedErrorCode(sqlite3.CANTOPEN))
 		}
+		if fl&vfs.OPEN_MAIN_DB != 0 {
+			if _, err := precreate(path + "-shm"); err != nil {
+				return nil, fl, fileError(err, sqlite3.ExtendedErrorCode(sqlite3.CANTOPEN))
+			}
+		}
 	}
 	f, out, err := vfsutil.WrapOpenFilename(b.VFS, n, fl)
 	if err != nil {
@@ -210,8 +215,8 @@ func (f *walFile) SizeHint(size int64) error {
 	return fileError(vfsutil.WrapSizeHint(f.File, size), sqlite3.IOERR_TRUNCATE)
 }
 
-// fileError tags a full disk or quota so that SQLite reports it as such, and
-// any other cause with code. Errors that carry a code already pass.
+// fileError tags a full disk or quota, and a disk that became read-only, so that
+// SQLite reports them as such, and any other cause with code. Errors that carry a code already pass.
 func fileError(err error, code sqlite3.ExtendedErrorCode) error {
 	var errno syscall.Errno
 	switch {
@@ -219,6 +224,8 @@ func fileError(err error, code sqlite3.ExtendedErrorCode) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), isDiskFull(err):
 		return vfs.SystemError(err, sqlite3.FULL)
+	case errors.Is(err, syscall.EROFS):
+		return vfs.SystemError(err, sqlite3.READONLY)
 	case errors.As(err, &errno):
 		return vfs.SystemError(err, code)
 	}
