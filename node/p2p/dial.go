@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -13,17 +12,14 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// lanHeadStart is how long the LAN host dials alone when a peer has addresses on
-// the LAN and elsewhere: longer than any round trip on a LAN.
-const lanHeadStart = 200 * time.Millisecond
-
 // Dial connects with p at one of addrs, unless a connection exists. The LAN host
-// dials the addresses of the LAN, so that a neighbour sees its key of today and
-// not the main one; the main host dials public ones and loopback, and those of
-// the LAN too where there is no LAN host. It returns as soon as the handshake is
-// done, after one round trip over QUIC. libp2p tries QUIC first and several
-// addresses at once, each for at most 15 s (LAN: 5 s); the deadline of all is
-// ctx's. Errors: ErrPeerID, ErrNoAddress, ErrClosed, DialError, ctx.Err().
+// dials those it found on the LAN, by their key of today; the main host dials
+// everybody else, at whatever address, so that the two sides of a connection know
+// each other by keys that last equally long. It returns as soon as the handshake
+// is done, after one round trip over QUIC. libp2p tries QUIC first, addresses here
+// and elsewhere side by side, each for at most 15 s (LAN: 5 s); the deadline of all
+// is ctx's. The handshake shows our key to nobody but p. Errors: ErrPeerID,
+// ErrNoAddress, ErrClosed, DialError, ctx.Err().
 func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, error) {
 	if !isEd25519(p) {
 		return Path{}, ErrPeerID
@@ -31,34 +27,23 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	if path, ok := n.Connected(p); ok {
 		return path, nil
 	}
-	main, lan := n.host(mainHost), n.host(lanHost)
-	if main == nil {
+	h := n.host(mainHost)
+	if lan := n.host(lanHost); lan != nil && n.neighbours.has(p) {
+		h = lan
+	}
+	if h == nil {
 		return Path{}, ErrClosed
 	}
-	var viaMain, viaLAN []ma.Multiaddr
+	var dial []ma.Multiaddr
 	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
-		a, ok := usable(a)
-		switch {
-		case !ok || n.cfg.LANOnly && !isLocal(a):
-		case lan != nil && isLocal(a) && !isLoopback(a):
-			viaLAN = append(viaLAN, a)
-		default:
-			viaMain = append(viaMain, a)
+		if a, ok := usable(a); ok && (!h.local || isLocal(a)) {
+			dial = append(dial, a)
 		}
 	}
-	var err error
-	switch {
-	case len(viaMain)+len(viaLAN) == 0:
+	if len(dial) == 0 {
 		return Path{}, ErrNoAddress
-	case len(viaLAN) == 0:
-		err = main.dial(ctx, p, viaMain)
-	case len(viaMain) == 0:
-		err = lan.dial(ctx, p, viaLAN)
-	default:
-		err = race(ctx,
-			func(ctx context.Context) error { return lan.dial(ctx, p, viaLAN) },
-			func(ctx context.Context) error { return main.dial(ctx, p, viaMain) })
 	}
+	err := h.dial(ctx, p, dial)
 	if path, ok := n.Connected(p); ok {
 		return path, nil
 	}
@@ -70,68 +55,16 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	case errors.Is(err, swarm.ErrSwarmClosed) || n.isClosed():
 		return Path{}, ErrClosed
 	}
-	return Path{}, dialError(p, append(viaLAN, viaMain...), err)
-}
-
-// race runs first, and second too after lanHeadStart or when first has failed. It
-// returns nil as soon as one of them succeeds; the other is cancelled and waited
-// for, so at most one of them leaves a connection, or both if they tie.
-func race(ctx context.Context, first, second func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	res := make(chan error, 1)
-	go func() { res <- first(ctx) }()
-	head := time.NewTimer(lanHeadStart)
-	defer head.Stop()
-	select {
-	case err := <-res:
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		return errors.Join(err, second(ctx))
-	case <-head.C:
-	}
-	res2 := make(chan error, 1)
-	go func() { res2 <- second(ctx) }()
-	var errs []error
-	for range 2 {
-		select {
-		case err := <-res:
-			errs = append(errs, err)
-		case err := <-res2:
-			errs = append(errs, err)
-		}
-		if errs[len(errs)-1] == nil {
-			cancel()
-			if len(errs) == 1 {
-				select {
-				case <-res:
-				case <-res2:
-				}
-			}
-			return nil
-		}
-	}
-	return errors.Join(errs...)
+	return Path{}, dialError(p, dial, err)
 }
 
 // dialError sorts what libp2p says about each address.
 func dialError(p peer.ID, tried []ma.Multiaddr, err error) error {
 	causes := make(map[string]error)
-	collect := func(e *swarm.DialError) {
-		for _, t := range e.DialErrors {
+	if de, ok := errors.AsType[*swarm.DialError](err); ok {
+		for _, t := range de.DialErrors {
 			causes[string(t.Address.Bytes())] = t.Cause
 		}
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			if de, ok := errors.AsType[*swarm.DialError](e); ok {
-				collect(de)
-			}
-		}
-	}
-	if de, ok := errors.AsType[*swarm.DialError](err); ok {
-		collect(de)
 	}
 	out := &DialError{Peer: p}
 	for _, a := range tried {

@@ -7,9 +7,13 @@
 //   - The LAN host has a key of its own that the node replaces every day and at
 //     each change of network (RotateLAN). It alone is announced by mDNS as
 //     _kinloom._udp, it talks to non-public addresses only, and nothing in what
-//     it says links it to the main key or to the key of yesterday. Neighbours
-//     that are contacts recognise each other by the tags of
-//     /kinloom/hello/1, which is not done here.
+//     it says links it to the main key or to the key of yesterday. It dials those
+//     that it found, who are LAN hosts too. Neighbours that are contacts recognise
+//     each other by the tags of /kinloom/hello/1, which is not done here.
+//
+// The main host also dials and answers at addresses of the LAN, as an invite for
+// the LAN asks for: the handshake shows its key to the one who was meant, and to
+// no neighbour.
 //
 // A Net is used like this:
 //

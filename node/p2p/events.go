@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,11 +64,9 @@ func (e *events) touch(p peer.ID) {
 // kick asks for all connections with p to be closed.
 func (e *events) kick(p peer.ID) {
 	e.mu.Lock()
-	for _, q := range e.kicked {
-		if q == p {
-			e.mu.Unlock()
-			return
-		}
+	if slices.Contains(e.kicked, p) {
+		e.mu.Unlock()
+		return
 	}
 	if len(e.kicked) < MaxConns {
 		e.kicked = append(e.kicked, p)
@@ -236,6 +235,41 @@ func (n *Net) foundOnLAN(info peer.AddrInfo) {
 		return
 	}
 	if ip, ok := ipOf(out.Addrs[0]); ok && n.guard.neighbour(ip, time.Now()) {
+		n.neighbours.add(out.ID)
 		n.events.foundPeer(out)
 	}
+}
+
+// maxNeighbours bounds the ids that are known to be those of LAN hosts.
+const maxNeighbours = 512
+
+// neighbours are the ids found on the LAN, the newest maxNeighbours of them.
+type neighbours struct {
+	mu    sync.Mutex // guards known, order
+	known map[peer.ID]struct{}
+	order []peer.ID
+}
+
+func (l *neighbours) add(p peer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		l.known = make(map[peer.ID]struct{})
+	}
+	if _, ok := l.known[p]; ok {
+		return
+	}
+	if len(l.order) == maxNeighbours {
+		delete(l.known, l.order[0])
+		l.order = l.order[1:]
+	}
+	l.known[p] = struct{}{}
+	l.order = append(l.order, p)
+}
+
+func (l *neighbours) has(p peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.known[p]
+	return ok
 }

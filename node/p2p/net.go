@@ -26,7 +26,9 @@ type Net struct {
 	limits *limiter
 	guard  *guard
 	events *events
-	served sync.WaitGroup // stream handlers at work
+	// neighbours are whom the LAN host dials.
+	neighbours neighbours
+	served     sync.WaitGroup // stream handlers at work
 
 	lifecycle sync.Mutex // held by Open, RotateLAN and shutdown
 	mu        sync.RWMutex

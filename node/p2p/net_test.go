@@ -16,8 +16,15 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+var (
+	quicTransport = quic.NewTransport
+	tcpTransport  = tcp.NewTCPTransport
 )
 
 const echoID = "/kinloom/test-echo/1"
@@ -304,4 +311,45 @@ func rawHost(t testing.TB, opts ...libp2p.Option) host.Host {
 	}
 	t.Cleanup(func() { h.Close() })
 	return h
+}
+
+// TestLANOnlyOnOneMachine is two homes with --lan-only: with a network they talk
+// over it, and with nothing but loopback over that.
+func TestLANOnlyOnOneMachine(t *testing.T) {
+	a := start(t, Config{LAN: true, LANOnly: true, MDNS: true})
+	b := start(t, Config{LAN: true, LANOnly: true, MDNS: true})
+	id, _ := b.PeerIDs()
+	addr, ok := b.BestAddr(OnLAN)
+	if !ok {
+		t.Fatal("no address for an invite")
+	}
+	if got := a.Clean(b.Addrs()); len(got) == 0 {
+		t.Errorf("a's addresses %v, b's %v: none of them usable", a.Addrs(), b.Addrs())
+	}
+	path, err := a.Dial(t.Context(), id, []ma.Multiaddr{addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path.Route != LAN {
+		t.Errorf("path %+v", path)
+	}
+	if err := say(t.Context(), a, id, "hello"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSecondHostIsCheap: the figure for an idle node is 1.3 times the memory of a
+// bare host, so the LAN host must cost little beside the first one.
+func TestSecondHostIsCheap(t *testing.T) {
+	start(t, Config{}) // what is allocated once
+	before, goBefore := used()
+	start(t, Config{})
+	one, goOne := used()
+	start(t, Config{LAN: true})
+	two, goTwo := used()
+	first, second := int64(one)-int64(before), int64(two)-int64(one)
+	t.Logf("one host: %d KiB, %d goroutines; two: %d KiB, %d goroutines", first>>10, goOne-goBefore, second>>10, goTwo-goOne)
+	if second > 3<<20 || goTwo-goOne > 90 {
+		t.Errorf("two hosts hold %d KiB and %d goroutines", second>>10, goTwo-goOne)
+	}
 }

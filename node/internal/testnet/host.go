@@ -53,6 +53,16 @@ func (n *Net) Host(i int) *Host {
 	return h
 }
 
+// HostAt returns machine i with a public address of your choice instead of its
+// own: for machines that share a subnet. It must be called before Host(i).
+func (n *Net) HostAt(i int, addr ma.Multiaddr) *Host {
+	h := n.Host(i)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h.Addr = addr
+	return h
+}
+
 // Options returns libp2p options for one start of the main host: QUIC over the
 // simulated network. They serve once; a restart takes new ones.
 func (h *Host) Options() []libp2p.Option { return h.quic() }
