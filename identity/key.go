@@ -95,6 +95,21 @@ func (k RendezvousKey) Public() [32]byte { return k.public() }
 // Public returns the key for DeviceRecord.Olm.
 func (k OlmKey) Public() [32]byte { return [32]byte(k.key.PublicKey().Bytes()) }
 
+// Shared is the X25519 value that k and the Olm key of another device have in
+// common: 32 bytes that only the two devices can compute. It is material for a
+// KDF, never a key by itself. A public key of low order is ErrKey.
+func (k OlmKey) Shared(public [32]byte) ([32]byte, error) {
+	p, err := k.key.Curve().NewPublicKey(public[:])
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	s, err := k.key.ECDH(p)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("%w: low order", ErrKey)
+	}
+	return [32]byte(s), nil
+}
+
 // ID returns the id of the device.
 func (p DevicePublic) ID() DeviceID {
 	b := append([]byte(deviceIDPrefix), p[:]...)
@@ -131,12 +146,6 @@ func checkEd25519(key [32]byte) error {
 // checkX25519 refuses keys with which the shared secret would not depend on
 // ours. All of them give zero with every scalar, so any scalar shows it.
 func checkX25519(key [32]byte) error {
-	p, err := ecdh.X25519().NewPublicKey(key[:])
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKey, err)
-	}
-	if _, err := NewOlmKey([32]byte{1}).key.ECDH(p); err != nil {
-		return fmt.Errorf("%w: low order", ErrKey)
-	}
-	return nil
+	_, err := NewOlmKey([32]byte{1}).Shared(key)
+	return err
 }

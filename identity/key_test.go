@@ -179,6 +179,25 @@ func TestLowOrderKeys(t *testing.T) {
 	}
 }
 
+// TestShared uses the keys of RFC 7748, 6.1.
+func TestShared(t *testing.T) {
+	alice := NewOlmKey(hex32(t, "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
+	bob := NewOlmKey(hex32(t, "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"))
+	a, err := alice.Shared(bob.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bob.Shared(alice.Public())
+	want := hex32(t, "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
+	if err != nil || a != want || b != want {
+		t.Errorf("%x and %x, %v, want %x", a, b, err, want)
+	}
+	for _, s := range lowOrderX25519() {
+		_, err := alice.Shared(hex32(t, s))
+		wantErr(t, "shared with "+s, err, ErrKey)
+	}
+}
+
 func TestRootSeedRoundTrip(t *testing.T) {
 	s := seed("root", 9)
 	if NewRootKey(s).Seed() != s {
