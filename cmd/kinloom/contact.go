@@ -56,7 +56,7 @@ func (a *app) compareWords(ctx context.Context, c *client.Client, added *client.
 	if a.json {
 		return nil
 	}
-	a.say("Found %s via %s in %.1f s. Check words: %s", name(added.Name), strings.ToUpper(added.Via), float64(added.Took)/1000, strings.Join(added.Words, " "))
+	a.say("Found %s via %s in %.2f s. Check words: %s", name(added.Name), strings.ToUpper(added.Via), float64(added.Took)/1000, strings.Join(added.Words, " "))
 	if !a.talks() || len(added.Words) == 0 {
 		return nil
 	}
@@ -149,8 +149,10 @@ func (a *app) contactVerify() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "both showed the same")
 	cmd.Flags().BoolVar(&no, "no", false, "they differed")
-	cmd.MarkFlagsMutuallyExclusive("yes", "no")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if yes && no {
+			return usage("Give one of them.", "--yes and --no cannot both be meant")
+		}
 		return a.with(cmd.Context(), needHome, func(ctx context.Context, c *client.Client) error {
 			seen, err := c.Fingerprint(ctx, args[0])
 			if err != nil {
@@ -193,7 +195,7 @@ func (a *app) showFingerprint(seen client.Fingerprint) error {
 		if len(seen.Words) > 0 {
 			fmt.Fprintf(w, "Check words with %s:  %s\n", name(seen.Name), strings.Join(seen.Words, " "))
 		}
-		fmt.Fprintf(w, "%sNumber with %s:\n  %s\n", drawn, name(seen.Name), seen.Digits)
+		fmt.Fprintf(w, "%sNumber with %s:\n  %s\n", drawn, name(seen.Name), lines(seen.Digits, "  "))
 	})
 }
 

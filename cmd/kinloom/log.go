@@ -17,23 +17,19 @@ const (
 	logKept = 3        // older ones
 )
 
-// logFile is a log that is put aside at logSize. Its lock guards all fields.
+// logFile is a log that is put aside at logSize. It is opened by the first line, so a home that cannot be used is not
+// touched. Its lock guards all fields.
 type logFile struct {
 	mu   sync.Mutex
 	path string
-	file *os.File
+	file *os.File // nil: not open
 	size int64
 }
 
-func openLog(path string) (*logFile, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the log folder: %w", err)
-	}
-	l := &logFile{path: path}
-	return l, l.open()
-}
-
 func (l *logFile) open() error {
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+		return fmt.Errorf("make the log folder: %w", err)
+	}
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
@@ -50,6 +46,11 @@ func (l *logFile) open() error {
 func (l *logFile) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		if err := l.open(); err != nil {
+			return 0, err
+		}
+	}
 	if l.size > 0 && l.size+int64(len(b)) > logSize {
 		if err := l.rotate(); err != nil {
 			return 0, err
@@ -61,7 +62,9 @@ func (l *logFile) Write(b []byte) (int, error) {
 }
 
 func (l *logFile) rotate() error {
-	if err := l.file.Close(); err != nil {
+	full := l.file
+	l.file = nil
+	if err := full.Close(); err != nil {
 		return fmt.Errorf("close the full log: %w", err)
 	}
 	for i := logKept; i > 0; i-- {
@@ -80,6 +83,9 @@ func (l *logFile) rotate() error {
 func (l *logFile) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
 	return l.file.Close()
 }
 

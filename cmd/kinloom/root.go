@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.help())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("See: "+cmd.CommandPath()+" --help", "%v", err)
+		return usage("See: "+cmd.CommandPath()+" --help", "%s", parseDetail.ReplaceAllString(err.Error(), "not a number that fits"))
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.home, "home", "", "folder that holds everything of this node (KINLOOM_HOME)")
@@ -76,6 +77,9 @@ func (a *app) root() *cobra.Command {
 	)
 	return root
 }
+
+// parseDetail is what the standard library adds to a flag that is no number.
+var parseDetail = regexp.MustCompile(`strconv\.\w+: parsing .*$`)
 
 // usageError is a command line that cannot be meant, with what to do instead.
 type usageError struct{ text, next string }

@@ -57,10 +57,7 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 	if err != nil {
 		return err
 	}
-	log, err := openLog(filepath.Join(where.logs, "kinloom.log"))
-	if err != nil {
-		return err
-	}
+	log := &logFile{path: filepath.Join(where.logs, "kinloom.log")}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	config.Log, config.Name, config.Listen, config.LANOnly = logger(log), o.name, o.listen, o.lanOnly
 

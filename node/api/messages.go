@@ -74,13 +74,14 @@ func (s *server) wait(ctx context.Context, in *waitInput) (client.Waited, error)
 	if err != nil {
 		return client.Waited{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(in.Timeout)*time.Millisecond, maxWait))
+	waiting, cancel := context.WithTimeout(ctx, min(time.Duration(in.Timeout)*time.Millisecond, maxWait))
 	defer cancel()
-	waited, err := s.node.Wait(ctx, m.ID, in.State)
-	if errors.Is(err, node.ErrTimeout) {
-		return client.Waited{Message: Message(waited), TimedOut: true}, nil
+	m, err = s.node.Wait(waiting, m.ID, in.State)
+	late := errors.Is(err, node.ErrTimeout)
+	if err != nil && !late {
+		return client.Waited{}, err
 	}
-	return client.Waited{Message: Message(waited)}, err
+	return client.Waited{Message: Message(m), TimedOut: late}, nil
 }
 
 // Message gives a node's message the form of the API.
