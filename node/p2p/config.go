@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/gologshim"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -141,6 +142,17 @@ func (e *DialError) Unwrap() []error {
 		errs[i] = a.Err
 	}
 	return errs
+}
+
+// LibraryLog sends the log of libp2p, of which there is one per process, to h, or
+// nowhere if h is nil. It takes effect for a part of libp2p that has not logged
+// yet, so a program calls it first in main; without it errors go to stderr, with
+// addresses in them. A program that embeds a node decides for itself.
+func LibraryLog(h slog.Handler) {
+	if h == nil {
+		h = slog.DiscardHandler
+	}
+	gologshim.SetDefaultHandler(h)
 }
 
 func (c *Config) validate() error {

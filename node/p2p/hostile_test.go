@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mrand "math/rand/v2"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -12,13 +14,16 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	identifypb "github.com/libp2p/go-libp2p/p2p/protocol/identify/pb"
 	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // attack connects a raw host with n and returns the connection.
@@ -265,5 +270,87 @@ func TestAddressBookIsBounded(t *testing.T) {
 	}
 	if got := ps.Addrs(h.ID()); len(got) > 0 {
 		t.Errorf("%d addresses kept of a peer that has gone", len(got))
+	}
+}
+
+// TestForgedPeerRecords covers threats.md H21: a record about somebody else, or
+// signed by somebody else, tells us nothing.
+func TestForgedPeerRecords(t *testing.T) {
+	n := start(t, Config{Listen: []ma.Multiaddr{loopQUIC}})
+	self, _ := n.PeerIDs()
+	h, _ := attack(t, n, n.Addrs()[0])
+	victimKey, otherKey := newKey(t), newKey(t)
+	victim, err := peer.IDFromPrivateKey(victimKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := []ma.Multiaddr{ma.StringCast("/ip4/8.8.8.8/tcp/22")}
+	for _, about := range []peer.ID{victim, h.ID(), self} {
+		for _, by := range []crypto.PrivKey{victimKey, otherKey} {
+			env, err := record.Seal(&peer.PeerRecord{PeerID: about, Addrs: lie, Seq: 1 << 60}, by)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := env.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := h.NewStream(t.Context(), self, identify.IDPush)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := pbio.NewDelimitedWriter(s).WriteMsg(&identifypb.Identify{SignedPeerRecord: raw}); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.CloseWrite()
+			_, _ = io.ReadAll(s)
+		}
+	}
+	ps := n.host(mainHost).Peerstore()
+	for _, p := range []peer.ID{victim, h.ID(), self} {
+		if ma.Contains(ps.Addrs(p), lie[0]) {
+			t.Errorf("believed a forged record about %v", p)
+		}
+	}
+}
+
+// TestPacketsOfNobody covers threats.md H20 as far as packets go that belong to no
+// connection: no panic, no memory, others are served.
+func TestPacketsOfNobody(t *testing.T) {
+	n := start(t, Config{Listen: []ma.Multiaddr{loopQUIC}})
+	honest := start(t, Config{Listen: []ma.Multiaddr{loopQUIC}})
+	addr, err := manet.ToNetAddr(n.Addrs()[0].Decapsulate(ma.StringCast("/quic-v1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("udp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	before, _ := used()
+	rng := mrand.New(mrand.NewChaCha8([32]byte{1}))
+	first := []byte{0xc0, 0xc3, 0xd0, 0xe0, 0xf0, 0x40, 0x5f, 0x00} // long headers, short ones, not QUIC
+	for i := range 20_000 {
+		b := make([]byte, 1+rng.IntN(1300))
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		b[0] = first[i%len(first)] | b[0]&0x0f
+		if len(b) > 5 && i%2 == 0 {
+			copy(b[1:], []byte{0, 0, 0, 1}) // QUIC version 1
+		}
+		_, _ = c.Write(b)
+	}
+	after, _ := used()
+	if more := int64(after) - int64(before); more > 16<<20 {
+		t.Errorf("20,000 packets cost %d MiB", more>>20)
+	}
+	id, _ := n.PeerIDs()
+	if _, err := honest.Dial(t.Context(), id, n.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(t.Context(), honest, id, "hello"); err != nil {
+		t.Error(err)
 	}
 }
