@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/adrg/xdg"
 )
@@ -45,12 +46,15 @@ func (a *app) command(rest string) string {
 	return "kinloom --home " + quote(a.home) + " " + rest
 }
 
-// quote makes one word of the shell.
+// quote makes one word of the shell, whatever stands in it: names come from others.
 func quote(s string) string {
+	if s == "" {
+		return "''"
+	}
 	for _, r := range s {
 		plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '/' || r == '.' || r == '-' || r == '_'
 		if !plain {
-			return "'" + s + "'"
+			return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 		}
 	}
 	return s

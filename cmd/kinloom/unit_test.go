@@ -170,7 +170,7 @@ func TestPlaces(t *testing.T) {
 }
 
 func TestQuote(t *testing.T) {
-	for in, want := range map[string]string{"ada": "ada", "./my-home_2": "./my-home_2", "my home": "'my home'", "a$b": "'a$b'"} {
+	for in, want := range map[string]string{"ada": "ada", "./my-home_2": "./my-home_2", "my home": "'my home'", "a$b": "'a$b'", "": "''", "'; rm -rf ~; '": `''\''; rm -rf ~; '\'''`} {
 		if got := quote(in); got != want {
 			t.Errorf("quote(%q) = %s, want %s", in, got, want)
 		}

@@ -26,7 +26,7 @@ const (
 	idleTime   = 2 * time.Minute        // between two requests on a connection
 	addTime    = 90 * time.Second       // to answer an invite: dial every address and exchange
 	beatTime   = 15 * time.Second       // between signs of life on a quiet event stream
-	stopTime   = 5 * time.Second        // for replies under way when the server ends
+	stopTime   = time.Second            // for replies under way when the server ends
 	graceTime  = 200 * time.Millisecond // for the reply to stop itself
 )
 
