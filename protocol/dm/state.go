@@ -131,7 +131,12 @@ func (m *Machine) Handle(now time.Time, b []byte) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	m.heard = true
+	event, err := m.take(now, f)
+	m.heard = m.heard || err == nil
+	return event, err
+}
+
+func (m *Machine) take(now time.Time, f Frame) (Event, error) {
 	switch f := f.(type) {
 	case Cells:
 		return Event{Cells: f.Cells}, nil
@@ -145,9 +150,10 @@ func (m *Machine) Handle(now time.Time, b []byte) (Event, error) {
 		if m.known && m.bundles.take(now) {
 			return Event{Want: true}, nil
 		}
-		if m.refusals++; m.refusals > MaxRefusals {
+		if m.refusals == MaxRefusals {
 			return Event{}, fmt.Errorf("%w: bundles asked for", ErrFlood)
 		}
+		m.refusals++
 		return Event{Want: true, Deny: true}, nil
 	case Bundle:
 		if !m.wanted {

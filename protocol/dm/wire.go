@@ -90,6 +90,9 @@ func (f Cells) Append(dst []byte) ([]byte, error) {
 // Append implements Frame.
 func (f Nack) Append(dst []byte) ([]byte, error) {
 	f.Type = typeNack
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	return appendEncoded(dst, f)
 }
 
@@ -101,10 +104,10 @@ func (f WantBundle) Append(dst []byte) ([]byte, error) {
 
 // Append implements Frame.
 func (f Bundle) Append(dst []byte) ([]byte, error) {
-	if len(f.Bundle) > MaxBundle {
-		return nil, fmt.Errorf("%w: bundle of %d bytes", ErrLimit, len(f.Bundle))
-	}
 	f.Type = typeBundle
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	return appendEncoded(dst, f)
 }
 
@@ -140,35 +143,43 @@ func ParseFrame(b []byte) (Frame, error) {
 	case typeCells:
 		return parseCells(b)
 	case typeNack:
-		f, err := decode[Nack](b)
-		if err == nil && (f.Cell == wire.CellID{} || f.Code == 0) {
-			err = fmt.Errorf("%w: refusal without a cell or a code", ErrMalformed)
-		}
-		return f, err
+		return decode[Nack](b, Nack.check)
 	case typeWantBundle:
-		return decode[WantBundle](b)
+		return decode[WantBundle](b, nil)
 	case typeBundle:
-		f, err := decode[Bundle](b)
-		switch {
-		case err != nil:
-		case len(f.Bundle) > MaxBundle:
-			err = fmt.Errorf("%w: bundle of %d bytes", ErrLimit, len(f.Bundle))
-		case len(f.Bundle) == 0 && len(b) > 3 && b[3] == 2: // "none" is left out
-			err = fmt.Errorf("%w: empty bundle", ErrMalformed)
-		}
-		return f, err
+		return decode[Bundle](b, Bundle.check)
 	case typeBye:
-		return decode[Bye](b)
+		return decode[Bye](b, nil)
 	}
 	return nil, fmt.Errorf("%w: unknown type", ErrMalformed)
 }
 
-func decode[T any](b []byte) (T, error) {
-	var f T
+func decode[F Frame](b []byte, check func(F) error) (Frame, error) {
+	var f F
 	if err := enc.Unmarshal(b, &f); err != nil {
-		return f, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if check == nil {
+		return f, nil
+	}
+	if err := check(f); err != nil {
+		return nil, err
 	}
 	return f, nil
+}
+
+func (f Nack) check() error {
+	if f.Code == 0 {
+		return fmt.Errorf("%w: refusal without a code", ErrMalformed)
+	}
+	return nil
+}
+
+func (f Bundle) check() error {
+	if len(f.Bundle) > MaxBundle {
+		return fmt.Errorf("%w: bundle of %d bytes", ErrLimit, len(f.Bundle))
+	}
+	return nil
 }
 
 // Major types of CBOR that a Cells frame is made of (RFC 8949, 3.1).
@@ -259,7 +270,10 @@ func parseCells(b []byte) (Frame, error) {
 		}
 		cells[i], rest = rest[:n:n], rest[n:]
 	}
-	return Cells{cells}, checkCells(cells)
+	if err := checkCells(cells); err != nil {
+		return nil, err
+	}
+	return Cells{cells}, nil
 }
 
 // readHead reads a head that enc.Valid has passed, so its bytes and what it
