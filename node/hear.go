@@ -198,7 +198,7 @@ func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event)
 		if err != nil {
 			return nil
 		}
-		return l.mergeLog(tx, d.Person, entries.Entries)
+		return l.mergeLog(tx, d.Person, entries)
 	case event.ReadMark:
 		mark, err := event.ParseMarks(ev.Body)
 		if err != nil || d.Person == l.acct.me {
@@ -236,41 +236,6 @@ func (l *loop) rename(tx *store.Tx, p identity.PersonID, name string) error {
 func (l *loop) notify(n Notice) {
 	n.At = l.now()
 	l.then(func() { l.hub.notice(n) })
-}
-
-// mergeLog takes over newer entries of a person's log, if they verify.
-func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, entries [][]byte) error {
-	known, ok := l.acct.logs[p]
-	if !ok {
-		return nil
-	}
-	offered, err := identity.ParseLog(p, entries)
-	if offered == nil {
-		l.log.Warn("refused a log that does not verify", "error", err)
-		return nil
-	}
-	merged, err := known.Merge(offered)
-	switch {
-	case errors.Is(err, identity.ErrFork):
-		l.notify(Notice{Kind: "contact", Who: p, Text: "Two versions of this person's device list exist. Nothing secret is sent to new devices until the owner resolves it."})
-		return nil
-	case err != nil || merged.Head() == known.Head():
-		return nil
-	}
-	l.wrote = true
-	l.acct.logs[p] = merged
-	if err := tx.PutLog(p, merged.Entries()); err != nil {
-		return err
-	}
-	for id, d := range l.acct.devices {
-		if d.Person != p || id == l.acct.device {
-			continue
-		}
-		if remote, ok := l.acct.remote(id); ok {
-			l.acct.sessions.SetRemote(remote)
-		}
-	}
-	return nil
 }
 
 // acked takes a receipt: who waits is told at once, the rows go with the next

@@ -1,12 +1,9 @@
 package node
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
-	"github.com/kinloom/kinloom/protocol/event"
 )
 
 const (
@@ -73,72 +70,4 @@ func (l *loop) jumped(now time.Time) {
 		}
 	}
 	l.lastNow, l.lastTimer = now, timer
-}
-
-// renew renews this device's certificate from day 60 on, while the log key is
-// here, and tells the contacts.
-func (l *loop) renew(tx *store.Tx, now time.Time) error {
-	l.warnings = nil
-	own, ok := l.acct.devices[l.acct.device]
-	if !ok {
-		return nil
-	}
-	log := l.acct.logs[l.acct.me]
-	state, ok := log.Device(l.acct.device)
-	if !ok || state.At(now) != identity.StandingDue && state.At(now) != identity.StandingExpired {
-		return nil
-	}
-	if l.secrets.Log == nil {
-		l.warnings = append(l.warnings, fmt.Sprintf("This device's certificate ends on %s and the key that renews it is not here.", time.Unix(state.Expiry, 0).UTC().Format(time.DateOnly)))
-		return nil
-	}
-	key, record := identity.NewDeviceKey(l.secrets.Device), l.acct.self.Record
-	record.NotBefore, record.Expiry = now.Unix(), now.Add(identity.Lifetime).Unix()
-	signed, err := identity.SignDeviceRecord(key, record)
-	if err != nil {
-		return err
-	}
-	renewed, err := log.RenewDevice(identity.NewLogKey(*l.secrets.Log), signed, now)
-	if err != nil {
-		return fmt.Errorf("renew the device certificate: %w", err)
-	}
-	if err := tx.PutLog(l.acct.me, renewed.Entries()); err != nil {
-		return err
-	}
-	own.Record = signed
-	if err := tx.PutDevice(&own.Device); err != nil {
-		return err
-	}
-	record, hash, err := identity.ParseDeviceRecord(signed)
-	if err != nil {
-		return err
-	}
-	l.acct.logs[l.acct.me] = renewed
-	l.acct.self.Record, l.acct.self.RecordHash, l.acct.self.Head = record, hash, renewed.Head()
-	l.acct.sessions.SetRecord(record, hash)
-	l.acct.sessions.SetHead(renewed.Head())
-	return l.announceLog(tx)
-}
-
-// announceLog tells every contact and own device of the own log's new entries.
-func (l *loop) announceLog(tx *store.Tx) error {
-	for _, c := range l.acct.convs {
-		if l.maySay(c) != nil {
-			continue
-		}
-		if err := l.announceLogIn(tx, c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// announceLogIn tells the persons of one conversation of the own log.
-func (l *loop) announceLogIn(tx *store.Tx, c *conversation) error {
-	body, err := event.Entries{Entries: l.acct.logs[l.acct.me].Entries()}.Append()
-	if err != nil {
-		return err
-	}
-	_, err = l.speak(tx, c, event.Log, "", body)
-	return err
 }
