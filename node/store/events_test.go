@@ -246,7 +246,9 @@ func TestEventRowIsSmall(t *testing.T) {
 		}
 		for _, f := range []func() error{
 			func() error { return pages(&before) },
-			func() error { return tx.Exec("CREATE TABLE twin(row INTEGER PRIMARY KEY, a, b, c, d, e, f, g, h, raw)") },
+			func() error {
+				return tx.Exec("CREATE TABLE twin(row INTEGER PRIMARY KEY, a, b, c, d, e, f, g, h, raw)")
+			},
 			func() error { return tx.Exec("INSERT INTO twin SELECT * FROM event") },
 			func() error { return pages(&after) },
 		} {
