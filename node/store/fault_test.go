@@ -118,7 +118,7 @@ func faultAt(t *testing.T, block bool, o op, n int, cause error, torn, ever bool
 	if err := s.account.close(); err != nil && !s.account.fatal.Load() {
 		t.Errorf("close: %v", err)
 	}
-	s, err = openAccount(t, Options{Dir: dir})
+	s, err = openAccount(t, Options{Dir: dir, vfs: fs.name})
 	if err != nil {
 		t.Fatalf("reopen after %v: %v", refused, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -22,6 +23,10 @@ var testSchema = []func(*Tx) error{func(tx *Tx) error {
 	}
 	return nil
 }}
+
+// fullSchema is for stores that are opened whole: the product's tables, which
+// the search index reads, and ours.
+var fullSchema = slices.Concat(migrations, testSchema)
 
 func testKey(file string) [32]byte { return sha256.Sum256([]byte("test key of " + file)) }
 
@@ -40,7 +45,7 @@ func tryOpen(t testing.TB, o Options) (*Store, error) {
 		o.Key = testKey
 	}
 	if o.migrations == nil {
-		o.migrations = testSchema
+		o.migrations = fullSchema
 	}
 	s, err := Open(t.Context(), o)
 	if err == nil {

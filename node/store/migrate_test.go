@@ -166,7 +166,7 @@ func TestCopy(t *testing.T) {
 	if bytes.Contains(b, []byte("CREATE TABLE")) {
 		t.Error("the copy is readable")
 	}
-	c, err := newStore(Options{Dir: to, Key: func(string) [32]byte { return key }, migrations: testSchema})
+	c, err := newStore(Options{Dir: to, Key: func(string) [32]byte { return key }, migrations: fullSchema})
 	check(t, err)
 	check(t, c.openAccount(t.Context()))
 	defer c.account.close()

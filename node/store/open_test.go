@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +47,7 @@ func filesOf(t *testing.T, dir string) map[string]string {
 
 // TestOpenRefuses tells what is wrong with a home apart, and leaves it alone.
 func TestOpenRefuses(t *testing.T) {
-	two := append(append([]func(*Tx) error{}, testSchema...), func(tx *Tx) error { return tx.Exec("CREATE TABLE later(a)") })
+	later := append(slices.Clone(fullSchema), func(tx *Tx) error { return tx.Exec("CREATE TABLE later(a)") })
 	account := func(dir string) string { return filepath.Join(dir, AccountFile) }
 	for _, c := range []struct {
 		name string
@@ -63,7 +65,7 @@ func TestOpenRefuses(t *testing.T) {
 				check(t, os.Rename(account(other), account(dir)))
 			}, want: ErrForeign,
 		},
-		{name: "newer schema", made: Options{migrations: two}, want: &NewerSchemaError{}, says: "account.db has schema 2, this version knows up to 1: install"},
+		{name: "newer schema", made: Options{migrations: later}, want: &NewerSchemaError{}, says: fmt.Sprintf("account.db has schema %d, this version knows up to %d: install", len(later), len(fullSchema))},
 		{name: "first page damaged", harm: func(t *testing.T, dir string) { flip(t, account(dir), 200) }, want: ErrDamaged},
 		{name: "first page damaged in its second block", harm: func(t *testing.T, dir string) { flip(t, account(dir), 5000) }, want: ErrDamaged},
 		{name: "cut in the first page", harm: func(t *testing.T, dir string) { check(t, os.Truncate(account(dir), 3000)) }, want: ErrDamaged},

@@ -224,13 +224,14 @@ func TestPowerCut(t *testing.T) {
 				t.Parallel()
 				r := rand.New(rand.NewPCG(seed, 7))
 				dir := t.TempDir()
-				s, err := openAccount(t, Options{Dir: dir})
+				whole := newFaultFS(t, block).name
+				s, err := openAccount(t, Options{Dir: dir, vfs: whole})
 				check(t, err)
 				m := newModel(seed)
 				check(t, m.group(t.Context(), s))
 				check(t, s.account.close())
 				for range 3 {
-					dir = powerCut(t, r, m, dir, block)
+					dir = powerCut(t, r, m, dir, block, whole)
 				}
 			})
 		}
@@ -238,8 +239,8 @@ func TestPowerCut(t *testing.T) {
 }
 
 // powerCut works on the home until the power goes and returns the folder with
-// what it finds afterwards.
-func powerCut(t *testing.T, r *rand.Rand, m *model, dir string, block bool) string {
+// what it finds afterwards; whole is a file system without faults.
+func powerCut(t *testing.T, r *rand.Rand, m *model, dir string, block bool, whole string) string {
 	t.Helper()
 	fs := newPowerFS(t, dir, block)
 	fs.cutAt = 1 + r.IntN(250)
@@ -261,7 +262,7 @@ func powerCut(t *testing.T, r *rand.Rand, m *model, dir string, block bool) stri
 	if s != nil {
 		_ = s.account.close() // of the dead process
 	}
-	s, err = openAccount(t, Options{Dir: next})
+	s, err = openAccount(t, Options{Dir: next, vfs: whole})
 	if err != nil {
 		t.Fatalf("after a cut at call %d: %v", fs.cutAt, err)
 	}
