@@ -212,7 +212,7 @@ func TestInviteTexts(t *testing.T) {
 		{"KINLOOMD:AAAA", ErrInviteForeign, "linking a device"},
 		{"kinloom:I#" + link[10:], ErrInviteForeign, ""},
 		{"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", ErrInviteForeign, ""},
-		{strings.Repeat("a", maxInviteText+1), ErrInviteForeign, ""},
+		{strings.Repeat("a", inviteTextSize+1), ErrInviteForeign, ""},
 		{link + "A", ErrInviteBroken, "ask for a new one"},
 		{link + link, ErrInviteBroken, ""},
 		{link + "====", ErrInviteBroken, ""},

@@ -26,9 +26,9 @@ const (
 	inviteVersion = 1
 	inviteHead    = 1 + 16 + 32 + 16 + 4 + 1
 	inviteSum     = 4
-	// maxInviteText bounds what ParseInvite looks at; the longest link is a
+	// inviteTextSize bounds what ParseInvite looks at; the longest link is a
 	// good deal shorter, white space that a mail program added included.
-	maxInviteText = 4096
+	inviteTextSize = 4096
 
 	linkScheme = "kinloom:i#"
 	qrScheme   = "KINLOOM:"
@@ -198,7 +198,7 @@ func (v Invite) QR() (string, error) {
 // ParseInvite reads either text form. White space that a mail program or a
 // terminal put in is passed over, and so are the brackets around a link.
 func ParseInvite(text string) (Invite, error) {
-	if len(text) > maxInviteText {
+	if len(text) > inviteTextSize {
 		return Invite{}, ErrInviteForeign
 	}
 	const around = "\t\r\n<>\"'`"

@@ -26,8 +26,8 @@ func newPipe() (dialer, listener pipe) {
 	return pipe{a}, pipe{b}
 }
 
-// host is the node of an inviter: one invite, and who answered it.
-type host struct {
+// hostNode is the node of an inviter: one invite, and who answered it.
+type hostNode struct {
 	mu       sync.Mutex // guards the fields below
 	party    *party
 	token    Token
@@ -38,9 +38,9 @@ type host struct {
 	admitted int
 }
 
-func newHost(p *party) *host { return &host{party: p, token: p.invite().Token} }
+func newHost(p *party) *hostNode { return &hostNode{party: p, token: p.invite().Token} }
 
-func (h *host) Admit(_ context.Context, token Token, _ Transport) (wire.Code, Material, error) {
+func (h *hostNode) Admit(_ context.Context, token Token, _ Transport) (wire.Code, Material, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.admitErr != nil {
@@ -53,7 +53,7 @@ func (h *host) Admit(_ context.Context, token Token, _ Transport) (wire.Code, Ma
 	return 0, h.party.Material, nil
 }
 
-func (h *host) Store(_ context.Context, _ Token, met Met) (wire.Code, bool, error) {
+func (h *hostNode) Store(_ context.Context, _ Token, met Met) (wire.Code, bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.storeErr != nil {
@@ -67,7 +67,7 @@ func (h *host) Store(_ context.Context, _ Token, met Met) (wire.Code, bool, erro
 }
 
 // serve runs the inviter's side in the background; wait gives its outcome.
-func (h *host) serve(ctx context.Context, s Stream, from Transport) (wait func() (Result, error)) {
+func (h *hostNode) serve(ctx context.Context, s Stream, from Transport) (wait func() (Result, error)) {
 	var r Result
 	var err error
 	var wg sync.WaitGroup

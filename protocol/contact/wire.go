@@ -33,8 +33,8 @@ const (
 	// first one, so it is small.
 	MaxShort = 512
 
-	// maxMaterial leaves room for what stands around a material.
-	maxMaterial = MaxMessage - MaxShort
+	// materialSize leaves room for what stands around a material.
+	materialSize = MaxMessage - MaxShort
 )
 
 // Refusals of this protocol, beside those of wire that it uses too: CodeUsed,
@@ -258,7 +258,7 @@ func (m Refuse) check() error {
 }
 
 func checkMaterialSize(b []byte) error {
-	if len(b) == 0 || len(b) > maxMaterial {
+	if len(b) == 0 || len(b) > materialSize {
 		return fmt.Errorf("%w: material of %d bytes", ErrLimit, len(b))
 	}
 	return nil

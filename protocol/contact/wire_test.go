@@ -253,7 +253,7 @@ func TestAppendRefuses(t *testing.T) {
 		"no suite":            Ask{},
 		"too many suites":     Ask{Suites: make([]uint16, MaxSuites+1)},
 		"empty material":      Offer{Suite: 1},
-		"large material":      Reveal{Material: make([]byte, maxMaterial+1)},
+		"large material":      Reveal{Material: make([]byte, materialSize+1)},
 		"refusal without why": Refuse{},
 		"no log":              with(func(m *Material) { m.Entries = nil }),
 		"long log":            with(func(m *Material) { m.Entries = make([][]byte, identity.MaxEntries+1) }),
