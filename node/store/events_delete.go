@@ -85,7 +85,7 @@ func (tx *Tx) dropUnsealed(e *Event) error {
 // first deleteStep leave with this transaction, the rest with the calls of
 // Expire after it.
 func (tx *Tx) ClearConversation(conversation Row) (hidden int, err error) {
-	_, err = tx.one("SELECT count(*) FROM event WHERE conversation = ? AND "+shownEvent, func(st *sqlite3.Stmt) { hidden = st.ColumnInt(0) }, conversation)
+	_, err = tx.one("SELECT count(*) FROM event WHERE conversation = ?1 AND row > "+clearedTo+" AND "+shownEvent, func(st *sqlite3.Stmt) { hidden = st.ColumnInt(0) }, conversation)
 	if err != nil {
 		return 0, wrap("clear a conversation", err)
 	}

@@ -75,6 +75,10 @@ func compareCursor(a, b Cursor) int {
 	return cmp.Or(cmp.Compare(a.Clock, b.Clock), cmp.Compare(a.Row, b.Row))
 }
 
+// clearedTo is up to where events of conversation ?1 are hidden while they wait
+// to be emptied.
+const clearedTo = "coalesce((SELECT cleared_to FROM conversation WHERE row = ?1 AND clearing = 1), 0)"
+
 func (tx *Tx) timeline(conversation Row, q TimelineQuery) ([]Event, error) {
 	before, limit := q.Before, q.Limit
 	if before == (Cursor{}) {
@@ -89,7 +93,7 @@ func (tx *Tx) timeline(conversation Row, q TimelineQuery) ([]Event, error) {
 	}
 	all := make([]Event, 0, max(0, min(limit, 256)))
 	for st, err := range tx.Query("SELECT "+eventColumns+" FROM event INDEXED BY event_time WHERE conversation = ?1 AND "+shownEvent+
-		" AND clock >= ?2 AND clock <= ?4 AND (clock, row) > (?2, ?3) AND (clock, row) < (?4, ?5)"+order,
+		" AND row > "+clearedTo+" AND clock >= ?2 AND clock <= ?4 AND (clock, row) > (?2, ?3) AND (clock, row) < (?4, ?5)"+order,
 		conversation, q.After.Clock, q.After.Row, before.Clock, before.Row, limit) {
 		var e Event
 		if err == nil {
