@@ -90,12 +90,25 @@ func TestLogIsAValue(t *testing.T) {
 		t.Errorf("the log was changed from outside: %v", err)
 	}
 	// Two continuations of one log do not write into each other.
-	a, b := w.branch().add(2).add(3), w.branch().add(4).add(5)
-	if _, err := ParseLog(a.log.Person(), a.log.Entries()); err != nil {
-		t.Errorf("branch a: %v", err)
+	branches := []*writer{w.branch(), w.branch()}
+	for i := range 8 {
+		branches[i%2].add(10 + i)
+		for _, w := range branches {
+			if again, err := ParseLog(w.log.Person(), w.log.Entries()); err != nil || again.Head() != w.log.Head() {
+				t.Errorf("after %d entries: %v", i+1, err)
+			}
+		}
 	}
-	if _, err := ParseLog(b.log.Person(), b.log.Entries()); err != nil || w.log.Head() != head {
-		t.Errorf("branch b: %v", err)
+	if w.log.Head() != head {
+		t.Error("the common part was changed")
+	}
+	// What happens to a device later does not reach back.
+	was := w.log.Devices()
+	later := w.branch()
+	later.at = day(60)
+	later.renew(1).revoke(1)
+	if d := cmp.Diff(was, w.log.Devices()); d != "" {
+		t.Errorf("an older log changed: (-was +is)\n%s", d)
 	}
 }
 
