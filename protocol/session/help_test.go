@@ -236,3 +236,27 @@ func numbered(prefix string, n int) []string {
 	}
 	return out
 }
+
+// snapshot is all that a machine would write, so that two of them are equal
+// exactly if nothing changed.
+func (m *Machine) snapshot() []byte {
+	out := fmt.Appendf(nil, "%v %v %d %d %d\n", m.me, len(m.bundles), len(m.starts), len(m.sessions), m.held)
+	ids := make([]ID, 0, len(m.sessions))
+	for id := range m.sessions {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	for _, b := range m.bundles {
+		out = fmt.Appendf(out, "%+v\n", *b)
+	}
+	for _, id := range ids {
+		s := m.sessions[id]
+		out = fmt.Appendf(out, "%+v %+v %x %x %v %v %v\n", s.fixed, s.moving, s.olm.pickle(), s.Header, s.PeerAdvert != nil, s.Control, s.prints)
+		for seq := range uint64(MaxSeq + 1) {
+			if b, ok := s.held[seq]; ok {
+				out = fmt.Appendf(out, "%d %x\n", seq, b)
+			}
+		}
+	}
+	return out
+}

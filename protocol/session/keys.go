@@ -63,10 +63,17 @@ type schedule struct {
 	key, tag [2][32]byte
 }
 
-// newSchedule derives it from the HPKE export, the next secret of the previous
-// session (zero: none) and the hash of the transcript.
-func newSchedule(export []byte, previous, transcript [32]byte) schedule {
-	root := must(hkdf.Extract(sha256.New, append(append([]byte(nil), export...), previous[:]...), transcript[:]))
+// past is what a renewal takes along from the session before; zero without one.
+type past struct {
+	next  [32]byte // of its schedule, so that breaking the start alone gives nothing
+	carry [32]byte // fresh, under its ratchet, so that a start to stolen keys does not undo its healing
+}
+
+// newSchedule derives it from the HPKE export, the past and the hash of the
+// transcript.
+func newSchedule(export []byte, p past, transcript [32]byte) schedule {
+	secret := append(append(append([]byte(nil), export...), p.next[:]...), p.carry[:]...)
+	root := must(hkdf.Extract(sha256.New, secret, transcript[:]))
 	expand := func(label string, n int) []byte { return must(hkdf.Expand(sha256.New, root, label, n)) }
 	s := schedule{id: ID(expand(labelSession+" id", 16)), next: [32]byte(expand(labelSession+" next", 32))}
 	for d := range 2 {

@@ -53,7 +53,7 @@ type fixed struct {
 	StartTag   [32]byte          `cbor:"11,keyasint"` // tags the repeated start
 	MyHead     identity.Head     `cbor:"12,keyasint"`
 	PeerHead   identity.Head     `cbor:"13,keyasint"`
-	Weak       bool              `cbor:"14,keyasint"`
+	Weak       bool              `cbor:"14,keyasint"` // see weak
 	Created    int64             `cbor:"15,keyasint"`
 	Start      [32]byte          `cbor:"16,keyasint"` // SHA-256(enc)
 	HasHeader  bool              `cbor:"17,keyasint"`

@@ -141,17 +141,23 @@ func (m *Machine) begin(now time.Time, p *peer, keys *Advert, old *sess) (*sess,
 		Record: m.self.RecordHash, Head: m.self.Head, YourRecord: p.Records[len(p.Records)-1], YourHead: p.Head,
 		OlmBase: base, OlmRatchet: ratchet,
 	}
-	var previous [32]byte
+	var before past
 	if old != nil {
-		c.Previous, previous = old.ID, old.Next
+		if before.carry, err = m.seed(); err != nil {
+			return nil, err
+		}
+		if c.Carry, err = old.olm.seal(before.carry[:]); err != nil {
+			return nil, err
+		}
+		c.Previous, before.next = old.ID, old.Next
 	}
 	sealed, export := e.seal(c.Append(nil))
 	t := transcript{capsule: &c, recipient: p.Device, bundle: keys.ID, olmKey: keys.OlmKey, enc: e.enc}
-	s := newSess(now, t, newSchedule(export, previous, t.hash()), true)
+	s := newSess(now, t, newSchedule(export, before, t.hash()), true)
 	s.Peer, s.MyHead, s.PeerHead, s.olm = p.Device, c.Head, c.YourHead, o
 	s.Header, s.HasHeader = append(slices.Clone(e.enc), sealed...), true
 	if old != nil {
-		s.StartTag = old.SendTag
+		s.StartTag, s.Weak = old.SendTag, !old.Weak
 	}
 	m.room(p)
 	m.admit(s, p)
@@ -242,7 +248,7 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 	if p == nil || !slices.Contains(p.Records, c.Record) {
 		return nil, &UnknownDevice{c.Device, c.Record, c.Head}
 	}
-	var previous [32]byte
+	var before past
 	switch {
 	case c.Suite < p.Suite:
 		return nil, ErrSuite
@@ -253,7 +259,9 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 	case old == nil && c.Previous != ID{}, old != nil && (c.Previous != old.ID || c.Device != old.Peer):
 		return nil, broken("start names another session")
 	case old != nil:
-		previous = old.Next
+		if before, err = old.past(c.Carry); err != nil {
+			return nil, err
+		}
 	}
 	own := olmKeyPair(k.olm)
 	o, err := olmAnswer(m.olm, own, p.Olm, c.OlmBase, c.OlmRatchet)
@@ -261,11 +269,11 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	t := transcript{capsule: &c, recipient: m.device, bundle: k.id, olmKey: [32]byte(own.PublicKey), enc: body[:encSize]}
-	s := newSess(now, t, newSchedule(export, previous, t.hash()), false)
+	s := newSess(now, t, newSchedule(export, before, t.hash()), false)
 	if m.sessions[s.ID] != nil {
 		return nil, ErrReplay
 	}
-	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.YourHead, c.Head, o, b != nil && !b.Once
+	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.YourHead, c.Head, o, weak(b, old)
 	s.self, s.conversation, s.recvAEAD = m.device, m.conversation(p), newAEAD(s.RecvKey)
 	for _, other := range p.sessions {
 		if f := other.PeerFollows; f != nil && f.Session == s.ID {
@@ -277,6 +285,29 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 		n.head = &c.Head
 	}
 	return n, m.planStart(now, n, b, old)
+}
+
+// weak reports whether the keys of a start lay about, so that a thief of an
+// earlier state may have them: those of a static bundle, or advertised long
+// ago. Such a session is renewed at its first confirmed message, to keys that
+// were made for that.
+func weak(b *bundle, old *sess) bool {
+	if b != nil {
+		return !b.Once
+	}
+	return !old.Weak
+}
+
+// past is what a renewal takes along, at the side that answers it.
+func (s *sess) past(carry []byte) (past, error) {
+	plain, _, err := s.olm.clone().open(carry, 0, func(uint64) bool { return false })
+	if err != nil {
+		return past{}, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if len(plain) != 32 {
+		return past{}, broken("what a start carries over")
+	}
+	return past{next: s.Next, carry: [32]byte(plain)}, nil
 }
 
 // planStart says what the commit of a start does: the keys are used up, or a

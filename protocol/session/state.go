@@ -21,7 +21,7 @@ const (
 	// MaxAhead is how far a seq may be ahead of the one that is due.
 	MaxAhead = 2000
 
-	clockSlack     = 24 * time.Hour
+	clockSlack     = 48 * time.Hour
 	renewAge       = 24 * time.Hour
 	renewMessages  = 1000
 	receiptEvery   = 50
@@ -266,7 +266,7 @@ type Info struct {
 	Session   ID
 	Epoch     uint32
 	Confirmed bool // the peer proved to hold the keys; before, send no secrets of others
-	Weak      bool // started from a static bundle: less forward secrecy until renewed
+	Weak      bool // started to keys that lay about: less forward secrecy until renewed at the first confirmed message
 	Sent      uint64
 	Renewable bool // the peer advertised keys for the next
 	Due       bool // wants renewal: with Renewable at the next Seal, else a Start would do it

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -22,11 +23,12 @@ const (
 	// BundleLife is the longest time that a bundle may be good for.
 	BundleLife = 31 * 24 * time.Hour
 	// OnceLife is the time that a once bundle waits to be used.
-	OnceLife = 24 * time.Hour
+	OnceLife = 72 * time.Hour
 
 	xwingSize   = 1216
 	encSize     = 1120
-	capsuleSize = 2 + 2 + 4 + 16 + 7*32
+	carrySize   = 96
+	capsuleSize = 2 + 2 + 4 + 16 + 7*32 + 1 + carrySize
 	aeadTag     = 16
 	nonceSize   = 12
 	tagSize     = 8
@@ -89,7 +91,7 @@ func ParseBundle(b []byte, dev identity.DevicePublic, now time.Time) (Bundle, er
 		return Bundle{}, fmt.Errorf("%w: bundle of suite %d, version %d", ErrSuite, u.Suite, u.Version)
 	}
 	if err := dev.Verify(identity.ContextBundle, body, sig); err != nil {
-		return Bundle{}, fmt.Errorf("bundle: %w", err)
+		return Bundle{}, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
 	if at := now.Unix(); u.Expiry <= at || u.Expiry-at > int64((BundleLife+clockSlack)/time.Second) {
 		return Bundle{}, ErrExpired
@@ -109,6 +111,7 @@ type Capsule struct {
 	YourHead       identity.Head       // as the sender verified it
 	OlmBase        [32]byte
 	OlmRatchet     [32]byte
+	Carry          []byte // of a renewal: 32 random bytes, as an Olm message of the previous session
 }
 
 // keys lists the fields of 32 bytes in their order on the wire.
@@ -119,7 +122,7 @@ func (c *Capsule) keys() [7]*[32]byte {
 	}
 }
 
-// Append appends the 248 bytes of the capsule.
+// Append appends the 345 bytes of the capsule. Carry has at most 96 bytes.
 func (c *Capsule) Append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, c.Suite)
 	dst = binary.BigEndian.AppendUint16(dst, c.Version)
@@ -128,7 +131,8 @@ func (c *Capsule) Append(dst []byte) []byte {
 	for _, f := range c.keys() {
 		dst = append(dst, f[:]...)
 	}
-	return dst
+	dst = append(append(dst, byte(len(c.Carry))), c.Carry...)
+	return append(dst, make([]byte, carrySize-len(c.Carry))...)
 }
 
 // ParseCapsule reads what Append wrote. Errors: ErrBroken, ErrSuite.
@@ -148,6 +152,18 @@ func ParseCapsule(b []byte) (Capsule, error) {
 	b = b[24:]
 	for _, f := range c.keys() {
 		b = b[copy(f[:], b):]
+	}
+	n := int(b[0])
+	if n > carrySize || (n == 0) != (c.Previous == ID{}) {
+		return Capsule{}, fmt.Errorf("%w: what a start carries over", ErrBroken)
+	}
+	for _, x := range b[1+n:] {
+		if x != 0 {
+			return Capsule{}, fmt.Errorf("%w: padding of a start", ErrBroken)
+		}
+	}
+	if n > 0 {
+		c.Carry = slices.Clone(b[1 : 1+n])
 	}
 	return c, nil
 }
