@@ -25,7 +25,8 @@ type Config struct {
 	// Listen replaces the addresses of the main host. Empty: QUIC and TCP on
 	// all interfaces, on a port that is kept from start to start.
 	Listen []string
-	// LANOnly starts no main host: only the local network is reached.
+	// LANOnly keeps the node on the local network: public addresses are refused
+	// in both directions before any handshake.
 	LANOnly bool
 	// NoLAN starts no LAN host and announces nothing on the local network.
 	NoLAN bool
@@ -67,12 +68,6 @@ func (c *Config) check() error {
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader
-	}
-	if c.LANOnly && c.NoLAN {
-		return usage("Leave one of them out.", "a node with neither a main host nor a LAN host reaches nobody")
-	}
-	if c.LANOnly && len(c.Listen) > 0 {
-		return usage("Leave one of them out.", "a LAN-only node has no main host to listen with")
 	}
 	if _, err := parseAddrs(c.Listen); err != nil {
 		return err

@@ -256,7 +256,10 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 		d.queue.items, d.queue.sent, d.queue.tail = nil, 0, false
 		l.then(l.hub.marked)
 		if link := d.queue.link; link != nil {
-			l.then(link.close)
+			l.then(func() {
+				link.close()
+				link.edge.n.net.Protect(link.peer, false)
+			})
 		}
 	}
 	return nil

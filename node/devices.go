@@ -50,9 +50,14 @@ func (l *loop) renew(tx *store.Tx, now time.Time) error {
 	}
 	l.acct.logs[l.acct.me] = renewed
 	l.acct.self.Record, l.acct.self.RecordHash, l.acct.self.Head = record, hash, renewed.Head()
+	// The news travels in the sessions of before: those that begin from now on
+	// state the new head and record, which the contacts must know by then.
+	if err := l.announceLog(tx); err != nil {
+		return err
+	}
 	l.acct.sessions.SetRecord(record, hash)
 	l.acct.sessions.SetHead(renewed.Head())
-	return l.announceLog(tx)
+	return nil
 }
 
 // announceLog tells every contact and own device of the own log's new entries.

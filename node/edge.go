@@ -35,6 +35,7 @@ type edge struct {
 	n     *Node
 	dials chan dialRequest
 	found chan peer.AddrInfo
+	moved chan struct{} // another network
 }
 
 // dialRequest asks for a route to a device.
@@ -67,7 +68,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting)}
+	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1)}
 	hosts := p2p.Config{
 		Key: key, Listen: listen, Prefer: prefer, LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN,
 		Handler: n.edge, Log: n.cfg.Log,
@@ -93,6 +94,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	n.group.Go(func() error { return n.net.Run(run) })
 	n.group.Go(func() error { return n.edge.dialer(run) })
 	n.group.Go(func() error { return n.edge.neighbours(run) })
+	n.group.Go(func() error { return n.edge.rotator(run) })
 	return n.change(ctx, func(l *loop, tx *store.Tx) error {
 		l.net = n.edge
 		for _, d := range l.acct.devices {
@@ -194,6 +196,48 @@ func (e *edge) dial(id identity.DeviceID, ways []dialWay) bool {
 	default:
 		return false
 	}
+}
+
+// rotator gives the LAN host another key at each midnight (UTC) and on each
+// change of network, so that a neighbour cannot follow this device (network.md
+// 10). The first report of addresses is that of the start.
+func (e *edge) rotator(ctx context.Context) error {
+	started := false
+	for {
+		now := e.n.cfg.Now().UTC()
+		midnight := now.Truncate(24 * time.Hour).Add(24 * time.Hour)
+		timer := time.NewTimer(midnight.Sub(now))
+		select {
+		case <-timer.C:
+		case <-e.moved:
+			timer.Stop()
+			if !started {
+				started = true
+				continue
+			}
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if err := e.n.net.RotateLAN(nil); err != nil && ctx.Err() == nil {
+			e.n.cfg.Log.Warn("the LAN host got no new key", "error", err)
+		}
+	}
+}
+
+// clean keeps of addresses that another told those that may be dialled.
+func (e *edge) clean(addrs [][]byte) [][]byte {
+	var told []multiaddr.Multiaddr
+	for _, b := range addrs {
+		if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+			told = append(told, a)
+		}
+	}
+	var out [][]byte
+	for _, a := range e.n.net.Clean(told) {
+		out = append(out, a.Bytes())
+	}
+	return out
 }
 
 // dialer serves the loop's dial requests until ctx ends, a few at a time, and
@@ -406,6 +450,10 @@ func (e *edge) Disconnected(peer.ID, p2p.Path) {}
 // AddrsChanged implements p2p.Handler: another network means that every device
 // is worth a try at once.
 func (e *edge) AddrsChanged() {
+	select {
+	case e.moved <- struct{}{}:
+	default:
+	}
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error {
 		for _, d := range l.acct.devices {
 			d.queue.tryAt, d.queue.fails = time.Time{}, 0

@@ -86,6 +86,7 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 	}
 	took := time.Since(begin)
 	addrs := invite.Addresses
+	result.Peer.Addresses = n.edge.clean(result.Peer.Addresses)
 	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
 		if err := l.nameFree(o.Name, result.Peer.Person()); err != nil {
 			return err
@@ -298,6 +299,7 @@ func inviteCode(i store.Invite, now time.Time, by *identity.PersonID) wire.Code 
 // when it returns. The same person may come twice with a token, as the answer
 // to the first time may have been lost.
 func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) (code wire.Code, request bool, err error) {
+	met.Peer.Addresses = e.clean(met.Peer.Addresses)
 	err = e.n.change(ctx, func(l *loop, tx *store.Tx) error {
 		now, person := l.now(), met.Peer.Person()
 		invite, err := tx.InviteByToken(sha256.Sum256(token[:]))

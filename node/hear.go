@@ -146,6 +146,7 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 		}
 		held = known.ID
 	}
+	place := c.graph.Place(d.ID, ev)
 	seen := c.graph.Observe(now, d.ID, id, ev, held)
 	switch seen.Verdict {
 	case event.Duplicate:
@@ -156,7 +157,7 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 		return nil
 	}
 	e := store.Event{
-		Conversation: c.Row, Device: d.Row, Own: d.Person == l.acct.me, Seq: ev.Seq, ID: id, Raw: m.Payload, Type: ev.Type, Clock: ev.Clock, At: now,
+		Conversation: c.Row, Device: d.Row, Own: d.Person == l.acct.me, Seq: ev.Seq, ID: id, Raw: m.Payload, Type: ev.Type, Clock: place, At: now,
 		Route: routeOf(from), Protection: ProtectionDirect, ClockWrong: seen.ClockWrong, Late: seen.Late,
 	}
 	stored, err := tx.InsertEvent(&e)

@@ -133,6 +133,7 @@ func (l *loop) post(ctx context.Context, in input) error {
 // run is the loop. It ends when ctx does, after what had been handed to it is
 // committed.
 func (l *loop) run(ctx context.Context) error {
+	work := context.WithoutCancel(ctx) // a batch that began is committed
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	lazy := time.NewTimer(time.Hour)
@@ -152,9 +153,9 @@ func (l *loop) run(ctx context.Context) error {
 		case <-lazy.C:
 		case <-ctx.Done():
 			batch = l.drain(batch)
-			return l.step(context.WithoutCancel(ctx), batch, false)
+			return l.step(work, batch, false)
 		}
-		if err := l.step(ctx, batch, ticked); err != nil {
+		if err := l.step(work, batch, ticked); err != nil {
 			return err
 		}
 	}

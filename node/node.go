@@ -122,9 +122,13 @@ func (n *Node) prepare(ctx context.Context) error {
 	}
 	now := n.cfg.Now()
 	err := n.store.Write(ctx, func(tx *store.Tx) error {
-		_, err := selfContact(tx)
+		self, err := selfContact(tx)
 		if isNotFound(err) {
-			err = fill(tx, n.home.secrets, n.cfg.Name, now)
+			return fill(tx, n.home.secrets, n.cfg.Name, now)
+		}
+		if err == nil && self.Name == "" && n.cfg.Name != "" {
+			self.Name = n.cfg.Name
+			err = tx.PutContact(&self)
 		}
 		return err
 	})

@@ -223,6 +223,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		return nil
 	}
 	k.device, k.known = d.ID, true
+	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
 	q := &d.queue
 	q.dialing, q.fails, q.wait = false, 0, 0
 	if q.link != k {

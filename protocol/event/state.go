@@ -180,6 +180,21 @@ func (m *Machine) Above(dev identity.DeviceID, seq uint64) bool {
 	return seq > m.latest[dev].Seq
 }
 
+// Place returns where an event of a device stands in an order by clock alone: at
+// its own clock, but above the events that it follows, as far as they are the
+// latest of their devices. A clock that is behind thus never puts an answer
+// before what it answers. Ask before Observe.
+func (m *Machine) Place(dev identity.DeviceID, e Event) Clock {
+	place := e.Clock
+	for d, l := range m.latest {
+		follows := slices.Contains(e.Parents, l.ID) || d == dev && e.Seq == l.Seq+1
+		if follows && place <= l.Clock && l.Clock < MaxClock {
+			place = l.Clock + 1
+		}
+	}
+	return place
+}
+
 // Observe takes in an event of a device, as the session or its signature vouch
 // for it. Held is the id of the stored event of the same device and seq, the
 // zero ID if there is none or if Above says so. Ephemeral events change nothing.
