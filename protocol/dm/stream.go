@@ -166,10 +166,17 @@ func (c *Conn) Known() bool {
 // stream: an error of Machine, ErrStalled, ErrSlow, ErrCut, what the handler
 // returned, or the cause of ctx.
 func (c *Conn) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = c.s.Reset() })
 	g, inner := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(inner, func() { _ = c.s.Reset() })
-	g.Go(func() error { return c.read(inner) })
-	g.Go(func() error { return c.write(inner) })
+	for _, loop := range []func(context.Context) error{c.read, c.write} {
+		g.Go(func() error {
+			err := loop(inner)
+			if err != nil {
+				_ = c.s.Reset() // the other loop may be waiting in it
+			}
+			return err
+		})
+	}
 	err := g.Wait()
 	stop()
 	switch ended := c.q.why(); {
