@@ -30,7 +30,7 @@ var layoutImports = []layoutRow{
 	{"protocol/event", []string{"identity/*", "protocol/wire"}, "history has one form, whoever wrote it"},
 	{"protocol/*", []string{"identity/*", "protocol/wire", "protocol/event"}, "protocols never know each other: what two share goes down, what joins them goes up into node"},
 	{"node/p2p", []string{"identity/*", "protocol/*"}, "streams, not storage: it names what it needs as interfaces"},
-	{"node/store", []string{"identity/*", "protocol/*", "node/p2p"}, "it implements the interfaces that p2p declares"},
+	{"node/store", []string{"identity/*", "protocol/*", "node/p2p", "node/corpus"}, "it implements the interfaces that p2p declares"},
 	{"node/bridge", []string{"identity/*", "protocol/event"}, "a bridge brings events, it knows no session"},
 	{"node/bridge/*", []string{"identity/*", "protocol/wire", "protocol/event", "node/bridge"}, "a connector carries events and sealed cells, nothing of the node"},
 	{"node/client", []string{"identity/*", "protocol/event"}, "all that a user interface links, so it stays light"},
