@@ -18,7 +18,7 @@ const (
 	fromListener = 2
 )
 
-// ErrHelloVersion: no version in common.
+// ErrHelloVersion means that there is no version in common.
 var ErrHelloVersion = errors.New("the other side speaks no version that this kinloom does; update both")
 
 // Pair is another device and the secret that this device shares with it.

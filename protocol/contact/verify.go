@@ -9,8 +9,8 @@ import (
 	"github.com/kinloom/kinloom/identity"
 )
 
-// ErrMaterial: what the other side says about itself does not hold: its log,
-// its device record, or the way the two fit each other.
+// ErrMaterial means that what the other side says about itself does not hold:
+// its log, its device record, or the way the two fit each other.
 var ErrMaterial = errors.New("the other side's identity does not verify")
 
 // Peer is the other side of an exchange, after every signature was checked.

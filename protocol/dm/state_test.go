@@ -208,8 +208,17 @@ func TestBucket(t *testing.T) {
 		at   time.Duration
 		want bool
 	}{
-		{0, true}, {0, true}, {0, true}, {0, false}, {59 * time.Second, false}, {time.Minute, true}, {time.Minute, false},
-		{time.Hour, true}, {time.Hour, true}, {time.Hour, true}, {time.Hour, false},
+		{0, true},
+		{0, true},
+		{0, true},
+		{0, false},
+		{59 * time.Second, false},
+		{time.Minute, true},
+		{time.Minute, false},
+		{time.Hour, true},
+		{time.Hour, true},
+		{time.Hour, true},
+		{time.Hour, false},
 		{0, false},          // the clock jumped back: empty, but
 		{time.Minute, true}, // not for the hour that it jumped
 	} {
