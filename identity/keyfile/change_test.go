@@ -23,7 +23,11 @@ func TestUpdateAtEveryCut(t *testing.T) {
 		t.Fatalf("%d bytes written, want %d", all(writes), FileSize)
 	}
 	s.Backup = next.Backup
-	for n := 0; n <= all(writes); n += 64 {
+	step := 64
+	if testing.Short() {
+		step = 1024
+	}
+	for n := 0; n <= all(writes); n += step {
 		for _, cut := range []int{n, n + 1, n + 63} {
 			b := apply(old, writes, cut)
 			got, err := Open(b, Lock{Outside: outside()})
