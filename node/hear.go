@@ -250,7 +250,7 @@ func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
 		l.lazyAt = l.now()
 	}
 	l.lazy = append(l.lazy, ackRange{device: d, items: items, route: routeOf(from), at: l.now()})
-	l.then(func() { l.hub.delivered(items) })
+	l.then(func() { l.hub.delivered(items, routeOf(from)) })
 }
 
 // flushLazy writes the receipts that were taken since the last commit: the

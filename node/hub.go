@@ -30,14 +30,14 @@ type hub struct {
 	commits uint64        // how many commits there were
 	wake    chan struct{} // closed and replaced at every commit
 	marks   chan struct{} // closed and replaced when something was read, or given up
-	waits   map[store.Row][]chan struct{}
-	acked   map[store.Row]bool // events with a receipt that is not yet in the store
+	waits   map[store.Row][]chan uint8
+	acked   map[store.Row]uint8 // by which route: events with a receipt that is not yet in the store
 	notices map[chan Notice]bool
 }
 
 func newHub() *hub {
 	return &hub{
-		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan struct{}{}, acked: map[store.Row]bool{}, notices: map[chan Notice]bool{},
+		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan uint8{}, acked: map[store.Row]uint8{}, notices: map[chan Notice]bool{},
 	}
 }
 
@@ -58,15 +58,16 @@ func (h *hub) after() (<-chan struct{}, uint64) {
 	return h.wake, h.commits
 }
 
-// await registers for the first receipt of an own event. The second channel is
+// await registers for the first receipt of an own event: the channel gives the
+// route that it came by. The second channel is
 // closed when any message was read by the other side, or given up: then the
 // event is worth another look.
-func (h *hub) await(row store.Row) (receipt chan struct{}, marks <-chan struct{}) {
-	receipt = make(chan struct{})
+func (h *hub) await(row store.Row) (receipt chan uint8, marks <-chan struct{}) {
+	receipt = make(chan uint8, 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.acked[row] {
-		close(receipt)
+	if route, ok := h.acked[row]; ok {
+		receipt <- route
 		return receipt, h.marks
 	}
 	h.waits[row] = append(h.waits[row], receipt)
@@ -81,7 +82,7 @@ func (h *hub) marked() {
 	h.marks = make(chan struct{})
 }
 
-func (h *hub) forget(row store.Row, ch chan struct{}) {
+func (h *hub) forget(row store.Row, ch chan uint8) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	kept := h.waits[row][:0]
@@ -98,13 +99,13 @@ func (h *hub) forget(row store.Row, ch chan struct{}) {
 }
 
 // delivered tells who waits for these events.
-func (h *hub) delivered(items []item) {
+func (h *hub) delivered(items []item, route uint8) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range items {
-		h.acked[i.event] = true
+		h.acked[i.event] = route
 		for _, ch := range h.waits[i.event] {
-			close(ch)
+			ch <- route
 		}
 		delete(h.waits, i.event)
 	}

@@ -60,8 +60,8 @@ func TestTwoNodesTalk(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := bob.Wait(ctx, sent.ID, "delivered")
-	if err != nil {
-		t.Fatalf("wait: %v; state %s", err, m.State)
+	if err != nil || m.Route != "lan" {
+		t.Fatalf("wait: %v; state %s by %q", err, m.State, m.Route)
 	}
 	back, err := ada.Send(ctx, seen.Conversation, node.Text("Hello Bob"))
 	if err != nil {

@@ -144,9 +144,9 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 			return m, err
 		}
 		select {
-		case <-receipt:
+		case route := <-receipt:
 			if want <= slices.Index(progress, "delivered") {
-				m.State = "delivered"
+				m.State, m.Route = "delivered", routeName(route)
 				return m, nil
 			}
 		case <-marks:
