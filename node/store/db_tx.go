@@ -123,9 +123,6 @@ func (tx *Tx) stmt(sql string) (*sqlite3.Stmt, error) {
 	return st, err
 }
 
-// lastRow is the row id of the last insert.
-func (tx *Tx) lastRow() int64 { return tx.c.LastInsertRowID() }
-
 // affected is the number of rows that the last statement changed.
 func (tx *Tx) affected() int64 { return tx.c.Changes() }
 

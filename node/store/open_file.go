@@ -100,7 +100,7 @@ func (d *database) prepareFile(ctx context.Context) error {
 		return fmt.Errorf("%s: %w (it is empty)", d.name, ErrDamaged)
 	}
 	err = d.probe()
-	var code, _, fromSQLite = codeOf(err)
+	code, _, fromSQLite := codeOf(err)
 	if !fromSQLite || (code != sqlite3.NOTADB && code != sqlite3.CORRUPT && code != sqlite3.IOERR) {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
@@ -341,4 +342,71 @@ func TestReadOnlyDisk(t *testing.T) {
 		t.Errorf("write: %v, want %v", err, ErrReadOnly)
 	}
 	check(t, m.verify(t.Context(), s, true))
+}
+
+// TestIdleCheckpoint: the log of a database that rests is empty after two
+// minutes at most, and a busy one is left alone.
+func TestIdleCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openTest(t, Options{Dir: dir})
+		check(t, newModel(1).group(t.Context(), s))
+		wal := func() int64 {
+			n, err := fileSize(filepath.Join(dir, AccountFile+"-wal"))
+			check(t, err)
+			return n
+		}
+		if wal() == 0 {
+			t.Fatal("nothing was written to the log")
+		}
+		time.Sleep(idleCheckpoint * 2)
+		synctest.Wait()
+		if n := wal(); n != 0 {
+			t.Errorf("%d bytes in the log of a database at rest", n)
+		}
+		check(t, s.Close())
+	})
+}
+
+// TestLongLogIsBroughtOver without a word from anybody, also beside a reader
+// that holds it up for a while.
+func TestLongLogIsBroughtOver(t *testing.T) {
+	s, err := openAccount(t, Options{Dir: t.TempDir(), vfs: newFaultFS(t, true).name})
+	check(t, err)
+	body := make([]byte, 400_000)
+	put := func() {
+		check(t, s.Write(t.Context(), func(tx *Tx) error {
+			return tx.Exec("INSERT OR REPLACE INTO hot(one, n, body, hash) VALUES(1, 1, ?, x'')", body)
+		}))
+	}
+	longest := 0
+	for range 150 {
+		put()
+		longest = max(longest, s.Health().WALPages)
+	}
+	if longest > autoCheckpoint+100 || longest < autoCheckpoint/2 {
+		t.Errorf("the log grew to %d pages, limit %d", longest, autoCheckpoint)
+	}
+	inside, leave := make(chan struct{}), make(chan struct{})
+	left := make(chan error)
+	go func() {
+		left <- s.Read(t.Context(), func(tx *Tx) error {
+			_, err := tx.one("SELECT n FROM hot", nil)
+			close(inside)
+			<-leave
+			return err
+		})
+	}()
+	<-inside
+	for range 100 {
+		put()
+	}
+	close(leave)
+	check(t, <-left)
+	for range 60 {
+		put()
+	}
+	if n := s.Health().WALPages; n > autoCheckpoint+100 {
+		t.Errorf("%d pages in the log after the reader has left", n)
+	}
 }
