@@ -8,12 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/api"
+	"github.com/kinloom/kinloom/node/client"
+	"github.com/kinloom/kinloom/node/store"
 )
 
 // nodeOptions are the flags of the commands that start a node.
@@ -61,7 +64,7 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 	defer func() { err = errors.Join(err, log.Close()) }()
 	config.Log, config.Name, config.Listen, config.LANOnly = logger(log), o.name, o.listen, o.lanOnly
 
-	n, err := node.Open(ctx, config)
+	n, err := openFree(ctx, where, config)
 	if err != nil {
 		return err
 	}
@@ -76,6 +79,22 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 		return err
 	}
 	return serveUntil(ctx, n, listener, meanwhile)
+}
+
+// openFree opens the node. A short command that holds the home is waited for; a node that serves it is an error.
+func openFree(ctx context.Context, where places, config node.Config) (*node.Node, error) {
+	for waited := time.Duration(0); ; waited += lockTry {
+		n, err := node.Open(ctx, config)
+		if _, held := errors.AsType[*store.InUseError](err); !held || waited >= lockWait {
+			return n, err
+		}
+		if answers, reached := reach(ctx, client.SocketPath(where.home, where.socket)); answers || reached != nil {
+			return nil, err
+		}
+		if err := pause(ctx, lockTry); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // serveUntil answers requests while meanwhile runs.

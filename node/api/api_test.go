@@ -90,7 +90,9 @@ func TestBothTransports(t *testing.T) {
 		{"odd name", func(c *client.Client) (any, error) { return c.Contact(t.Context(), "a/b?c#d e%2F") }},
 		{"dots", func(c *client.Client) (any, error) { return c.Contact(t.Context(), "..") }},
 		{"empty text", func(c *client.Client) (any, error) { return c.Send(t.Context(), client.Outgoing{To: "me"}) }},
-		{"broken text", func(c *client.Client) (any, error) { return c.Send(t.Context(), client.Outgoing{To: "me", Text: "\xff"}) }},
+		{"broken text", func(c *client.Client) (any, error) {
+			return c.Send(t.Context(), client.Outgoing{To: "me", Text: "\xff"})
+		}},
 		{"unknown state", func(c *client.Client) (any, error) { return c.Wait(t.Context(), first.ID, "lost", 0) }},
 		{"negative limit", func(c *client.Client) (any, error) { return c.Read(t.Context(), "me", client.Page{Limit: -1}) }},
 		{"broken invite", func(c *client.Client) (any, error) { return c.AddContact(t.Context(), client.AddContact{Link: "x"}) }},
