@@ -89,6 +89,7 @@ func TestSimExchange(t *testing.T) {
 			t.Errorf("met after %v and contact after %v; want one and two round trips of %v", met, took, roundTrip)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(node.met) != 1 || node.met[0].Words != r.Words || node.met[0].Peer.Transport != b.transport {
 			t.Errorf("the inviter has %d contacts, or other words than %v", len(node.met), r.Words)
 		}
@@ -166,6 +167,7 @@ func TestSimHostilePeers(t *testing.T) {
 		}
 		wg.Wait()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if took := time.Since(begun); took > Timeout+3*time.Second {
 			t.Errorf("hostile streams lived for %v, want %v at most", took, Timeout)
 		}
@@ -255,6 +257,7 @@ func TestSimOldTransport(t *testing.T) {
 			t.Error("the exchange went through")
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(node.met) != 0 || len(ended.all) != 1 || !errors.Is(ended.all[0], ErrProof) {
 			t.Errorf("the inviter stored %d, its stream ended with %v; want none and ErrProof", len(node.met), ended.all)
 		}

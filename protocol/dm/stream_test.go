@@ -241,6 +241,7 @@ func TestIdle(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		if len(*writes) != 1 {
 			t.Errorf("%d writes in a quiet day, want the one before it", len(*writes))
 		}
