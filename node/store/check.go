@@ -203,7 +203,7 @@ func (d *database) distrust(c *conn, cause error) (*conn, error) {
 	if err := d.connectReaders(); err != nil {
 		return d.die(w, errors.Join(cause, err))
 	}
-	d.log.Warn("the database was reopened and is whole; the last transaction was not kept")
+	d.log.Warn("the database was reopened and is whole")
 	return w, fmt.Errorf("%w: %w", ErrNotSynced, cause)
 }
 

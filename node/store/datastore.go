@@ -73,7 +73,8 @@ var netMigrations = []func(*Tx) error{
 // Datastore is net.db as a go-datastore: Batching, TTL and Query. Custody and
 // mailbox entries are durable when Put returns; all others within about a
 // second, or when Sync returns. A class that is full refuses with [ErrQuota],
-// a disk that is nearly full with [ErrDiskFull]; deleting always works.
+// a disk that is nearly full with [ErrDiskFull] and gives back what others can
+// tell again; deleting always works.
 type Datastore struct {
 	s      *Store
 	d      atomic.Pointer[database]
@@ -131,7 +132,7 @@ func openDatastore(ctx context.Context, s *Store) (*Datastore, error) {
 }
 
 func (n *Datastore) open(ctx context.Context) error {
-	o := fileOptions{readers: 2, block: true, migrations: netMigrations}
+	o := fileOptions{readers: 2, block: true, shrinks: true, migrations: netMigrations}
 	d, err := n.s.openFile(ctx, NetFile, o)
 	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeign) || errors.Is(err, ErrMissing) {
 		aside, aerr := n.s.setAside(NetFile)

@@ -63,8 +63,16 @@ func (n *Datastore) run(ctx context.Context) {
 	timer := time.NewTimer(groupDelay)
 	timer.Stop()
 	armed := false
+	var space <-chan time.Time // the account grows too, so the disk is looked at anyway
+	if n.s.opts.Dir != "" {
+		ticker := time.NewTicker(sweepEvery)
+		defer ticker.Stop()
+		space = ticker.C
+	}
 	for {
 		select {
+		case <-space:
+			n.measure(ctx)
 		case <-n.s.stop:
 			n.commit(ctx, n.drain(nil))
 			return
@@ -112,7 +120,7 @@ func (n *Datastore) commit(ctx context.Context, group []*request) {
 	}
 	n.flushing, n.pending, n.bytes = n.pending, map[string]entry{}, 0
 	n.mu.Unlock()
-	n.measure()
+	n.measure(ctx)
 	var refused int
 	var used [classes]int64
 	err := n.writeOrHeal(ctx, func(tx *Tx) error {
@@ -165,9 +173,9 @@ func (n *Datastore) commit(ctx context.Context, group []*request) {
 	}
 }
 
-// measure looks at the free space from time to time. When it is short, hints
-// make room first, so that the account has the rest.
-func (n *Datastore) measure() {
+// measure looks at the free space from time to time. When it is short, what
+// others can tell again makes room, so that the account has the rest.
+func (n *Datastore) measure(ctx context.Context) {
 	now := n.s.opts.Now()
 	if now.Sub(n.measured).Abs() < spaceEvery {
 		return
@@ -179,6 +187,41 @@ func (n *Datastore) measure() {
 		n.s.log.Warn("little disk space left: no more network data is taken in", "free_mb", free>>20)
 	}
 	n.low = low
+	if !low || n.s.opts.Dir == "" {
+		return
+	}
+	if err := n.shrink(ctx); err != nil {
+		n.s.log.Warn("network data could not make room", "error", err)
+	}
+}
+
+// shrink drops what has expired and the oldest records of the DHT, and gives
+// the space back to the disk: about 16 MB a time.
+func (n *Datastore) shrink(ctx context.Context) error {
+	d := n.d.Load()
+	var used [classes]int64
+	err := d.write(ctx, func(tx *Tx) error {
+		g := &transaction{n: n, tx: tx, used: n.used, now: n.s.opts.Now().UnixMilli()}
+		for _, err := range []error{
+			g.expire("SELECT n, class, size FROM kv WHERE expiry > 0 AND expiry <= ? LIMIT 4096", g.now),
+			g.expire("SELECT n, class, size FROM kv WHERE class = ? ORDER BY n LIMIT 4096", int(ClassDHT)),
+			g.saveUsage(),
+			tx.Exec("PRAGMA incremental_vacuum(2048)"),
+		} {
+			if err != nil {
+				return err
+			}
+		}
+		used = g.used
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.used = used
+	n.mu.Unlock()
+	return d.checkpoint(ctx)
 }
 
 // sweep removes expired rows, a bounded number a time.

@@ -17,6 +17,7 @@ type fileOptions struct {
 	normal     bool              // synchronous=NORMAL: for what can be rebuilt
 	block      bool              // whole-block WAL layer; needs synchronous=FULL
 	fts        bool              // register FTS5 on every connection
+	shrinks    bool              // free pages can be given back to the disk
 	migrations []func(*Tx) error // the schema is the count of those that ran
 	id         [16]byte          // database id, from the key file
 	key        [32]byte

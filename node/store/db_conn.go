@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
@@ -133,6 +134,9 @@ func (d *database) setup(c *sqlite3.Conn, reader bool) error {
 		"temp_store=memory",
 		"foreign_keys=on",
 		"wal_autocheckpoint=0", // done by us after the commit, so that its errors are seen
+	}
+	if d.o.shrinks {
+		pragmas = slices.Insert(pragmas, 0, "auto_vacuum=incremental") // heard before the first table only
 	}
 	if runtime.GOOS == "darwin" {
 		pragmas = append(pragmas, "fullfsync=1", "checkpoint_fullfsync=1")

@@ -22,8 +22,9 @@ var (
 	ErrMissing = errors.New("the file is missing although the others of this home are there: put it back, or restore a backup")
 	// ErrReadOnly: the home cannot be written, or a write was tried in Read.
 	ErrReadOnly = errors.New("the home cannot be written: check the mount and the permissions")
-	// ErrNotSynced: the disk refused to confirm a write. The database was
-	// closed, reopened and checked; the failed transaction is not in it.
+	// ErrNotSynced: the disk refused to confirm a write. The database was closed,
+	// reopened and checked; the failed transaction is in it whole or not at all,
+	// so what is held in memory must be loaded again.
 	ErrNotSynced = errors.New("the disk did not confirm a write: check the disk; the database was reopened and is whole")
 	// ErrFatal: the disk refused a second time, or the reopened database was not
 	// whole. Nothing is stored any more; the process should end.

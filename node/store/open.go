@@ -168,8 +168,10 @@ func accountReaders() int {
 }
 
 // Write runs f in one transaction of account.db. It returns nil only when the
-// disk has confirmed it; after any error nothing of it is there and the caller
-// drops what it holds in memory. f must not call Write or Read.
+// disk has confirmed it. After any error the caller drops what it holds in
+// memory and loads it again: nothing of the transaction is there, but after
+// [ErrNotSynced], or an error and a crash, it may be there whole. Repeating it
+// must therefore do no harm. f must not call Write or Read.
 func (s *Store) Write(ctx context.Context, f func(*Tx) error) error { return s.account.write(ctx, f) }
 
 // Read runs f on one snapshot of account.db. f must not call Write or Read.

@@ -275,6 +275,17 @@ func TestLowSpaceStopsNetworkData(t *testing.T) {
 	s := openTest(t, Options{Dir: t.TempDir(), Log: textLog(&log), Now: func() time.Time { return now }, free: func() (uint64, error) { return free, nil }})
 	n := s.Datastore()
 	check(t, n.Put(t.Context(), ds.NewKey("/mailbox/a"), []byte("cell")))
+	for i := range 60 {
+		check(t, n.Put(t.Context(), ds.NewKey(fmt.Sprint("/dht/", i)), make([]byte, 20_000)))
+	}
+	check(t, n.Sync(t.Context(), ds.NewKey("/")))
+	check(t, s.Checkpoint(t.Context()))
+	size := func() int64 {
+		size, err := fileSize(filepath.Join(s.opts.Dir, NetFile))
+		check(t, err)
+		return size
+	}
+	before := size()
 	free = 63 << 20
 	now = now.Add(time.Minute)
 	if err := n.Put(t.Context(), ds.NewKey("/mailbox/b"), []byte("cell")); !errors.Is(err, ErrDiskFull) {
@@ -282,6 +293,12 @@ func TestLowSpaceStopsNetworkData(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "little disk space left") {
 		t.Errorf("no warning in %q", &log)
+	}
+	if ok, err := n.Has(t.Context(), ds.NewKey("/dht/1")); ok || err != nil || size() > before/2 {
+		t.Errorf("net.db had %d bytes and has %d, a DHT record is there: %v, %v", before, size(), ok, err)
+	}
+	if ok, err := n.Has(t.Context(), ds.NewKey("/mailbox/a")); !ok || err != nil {
+		t.Errorf("a cell had to go: %v, %v", ok, err)
 	}
 	check(t, newModel(1).group(t.Context(), s))
 	check(t, n.Delete(t.Context(), ds.NewKey("/mailbox/a")))
