@@ -19,7 +19,7 @@ func (a *app) search() *cobra.Command {
 		Example: "  kinloom search train\n  kinloom search '\"see you\" tomorrow' --person ada --since 30d",
 	}
 	cmd.Flags().StringVar(&q.Network, "network", "", "only of this network, such as kinloom")
-	cmd.Flags().StringVar(&q.Person, "person", "", "only with this person")
+	cmd.Flags().StringVar(&q.Person, "person", "", "only what this person wrote")
 	cmd.Flags().StringVar(&since, "since", "", "only since a date, or for so long, such as 30d")
 	cmd.Flags().StringVar(&q.Protection, "protection", "", "only of this grade: direct, network or provider")
 	cmd.Flags().IntVar(&q.Limit, "limit", 50, "at most that many")

@@ -54,13 +54,13 @@ func streamSchema(schemas huma.Registry) *huma.Schema {
 	return one
 }
 
-// changed is a change in a page: the object's own fields, with its kind in front.
+// changed is a change in a page: the object's own fields, with its kind in front as event.
 type changed struct{ client.Change }
 
 // Schema describes it to the library, which sees a struct.
 func (changed) Schema(schemas huma.Registry) *huma.Schema {
 	one := streamSchema(schemas)
-	one.Description = "The object, with kind (the name of the stream's event) and changed"
+	one.Description = "The object, with event (its name in the stream) and changed"
 	return one
 }
 

@@ -75,13 +75,13 @@ func (ch Change) Object() any {
 	return ch.Store
 }
 
-// MarshalJSON writes the object's own fields, with "kind" and "changed" in front.
+// MarshalJSON writes the object's own fields, with "event" (the Kind) and "changed" in front.
 func (ch Change) MarshalJSON() ([]byte, error) {
 	object, err := json.Marshal(ch.Object())
 	if err != nil {
 		return nil, err
 	}
-	head := fmt.Sprintf(`{"kind":%q,"changed":%d`, ch.Kind, ch.Changed)
+	head := fmt.Sprintf(`{"event":%q,"changed":%d`, ch.Kind, ch.Changed)
 	rest := strings.TrimPrefix(string(object), "{")
 	rest = strings.TrimPrefix(rest, fmt.Sprintf(`"changed":%d`, ch.Changed))
 	rest = strings.TrimPrefix(rest, ",")
@@ -94,7 +94,7 @@ func (ch Change) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (ch *Change) UnmarshalJSON(b []byte) error {
 	var head struct {
-		Kind    string `json:"kind"`
+		Kind    string `json:"event"`
 		Changed uint64 `json:"changed"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {

@@ -7,6 +7,7 @@ import (
 
 // Invite is a link that makes its reader a contact.
 type Invite struct {
+	Changed uint64 `json:"changed,omitempty"`
 	ID      string `json:"id" doc:"Names the invite in list and revoke"`
 	Link    string `json:"link,omitempty" doc:"Shown when the invite is made, and not stored"`
 	QR      string `json:"qr,omitempty" doc:"The same link, shorter, in the characters of a QR code"`
@@ -16,7 +17,6 @@ type Invite struct {
 	Created Time   `json:"created,omitzero" format:"date-time"`
 	Uses    int    `json:"uses"`
 	Revoked bool   `json:"revoked,omitempty"`
-	Changed uint64 `json:"changed,omitempty"`
 }
 
 // NewInvite asks for an invite.
