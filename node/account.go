@@ -60,16 +60,12 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 	for i := range contacts {
 		c := &contacts[i]
 		a.contacts[c.Person] = c
-		entries, err := tx.Log(c.Person)
+		log, err := loadLog(tx, c.Person)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
-		}
-		log, err := identity.ParseLog(c.Person, entries)
-		if log == nil {
-			return nil, fmt.Errorf("log of contact %d: %w", c.Row, err)
 		}
 		a.logs[c.Person] = log
 		devices, err := tx.Devices(c.Person)

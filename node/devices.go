@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/enc"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/event"
 )
@@ -108,16 +109,11 @@ func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, news event.Entries) e
 		return nil
 	}
 	merged, err := known.Merge(offered)
-	switch {
-	case errors.Is(err, identity.ErrFork):
-		l.notify(Notice{Kind: "contact", Who: p, Text: "Two versions of this person's device list exist. Nothing secret is sent to new devices until the owner resolves it."})
-		return nil
-	case err != nil:
+	if err != nil && !errors.Is(err, identity.ErrFork) {
 		return nil // an older log than the known one
 	}
 	l.wrote = true
-	l.acct.logs[p] = merged
-	if err := tx.PutLog(p, merged.Entries()); err != nil {
+	if err := l.keepLog(tx, p, merged); err != nil {
 		return err
 	}
 	for _, record := range news.Records {
@@ -136,6 +132,68 @@ func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, news event.Entries) e
 		}
 	}
 	return nil
+}
+
+// keepLog stores a person's log, with the other side of a fork beside it, and
+// tells the owner of a fork that is new.
+func (l *loop) keepLog(tx *store.Tx, p identity.PersonID, log *identity.Log) error {
+	var other []byte
+	rival, seq := log.Fork()
+	if rival != nil {
+		b, err := enc.Marshal(rival.Entries())
+		if err != nil {
+			return err
+		}
+		other = b
+		if known, ok := l.acct.logs[p]; ok {
+			if before, _ := known.Fork(); before == nil {
+				name := shortPerson(p)
+				if c, ok := l.acct.contacts[p]; ok {
+					name = shownName(c)
+				}
+				l.notify(Notice{Kind: "contact", Who: p, Text: fmt.Sprintf("Two different device lists of %s exist from entry %d on: a key of theirs may be stolen. Nothing is sent to them until they resolve it with their recovery words; ask them over another way.", name, seq)})
+			}
+		}
+	}
+	l.acct.logs[p] = log
+	if err := tx.PutLog(p, log.Entries()); err != nil {
+		return err
+	}
+	return tx.PutSetting(settingRival+p.String(), other, false)
+}
+
+// settingRival begins the name under which the other side of a forked log lies.
+const settingRival = "rival log "
+
+// loadLog reads a person's log, with the other side of a fork if there is one.
+func loadLog(tx *store.Tx, p identity.PersonID) (*identity.Log, error) {
+	entries, err := tx.Log(p)
+	if err != nil {
+		return nil, err
+	}
+	log, err := identity.ParseLog(p, entries)
+	if log == nil {
+		return nil, fmt.Errorf("log of a contact: %w", err)
+	}
+	other, err := tx.Setting(settingRival + p.String())
+	if isNotFound(err) || err == nil && len(other) == 0 {
+		return log, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := enc.Unmarshal(other, &entries); err != nil {
+		return nil, fmt.Errorf("other side of a forked log: %w", err)
+	}
+	rival, err := identity.ParseLog(p, entries)
+	if rival == nil {
+		return nil, fmt.Errorf("other side of a forked log: %w", err)
+	}
+	log, err = log.Merge(rival)
+	if err != nil && !errors.Is(err, identity.ErrFork) {
+		return nil, err
+	}
+	return log, nil
 }
 
 // joinLog verifies offered entries: as a log, or behind the part of the known

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,7 +27,9 @@ const (
 	dialsAtOnce       = 16
 	dialsWaiting      = 1024
 	neighboursWaiting = 64
-	linksMax          = 512 // open dm streams of both directions
+	strangerEvery     = 10 * time.Minute
+	strangersMax      = 1024 // remembered; more on one LAN wait until some are forgotten
+	linksMax          = 512  // open dm streams of both directions
 )
 
 // edge is the network side of a node: it dials, serves streams and turns what
@@ -79,13 +82,13 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if n.net, err = p2p.New(hosts); err != nil {
 		return err
 	}
-	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, StreamMemory: contact.MaxMessage}, func(s network.Stream) {
+	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, StreamMemory: contact.Memory}, func(s network.Stream) {
 		n.edge.serveContact(run, s)
 	})
-	n.net.Handle(wire.DM, p2p.Limits{Streams: linksMax, PerPeer: 4, StreamMemory: 2 * wire.MaxFrame}, func(s network.Stream) {
+	n.net.Handle(wire.DM, p2p.Limits{Streams: linksMax, PerPeer: 4, StreamMemory: dm.Memory}, func(s network.Stream) {
 		n.edge.run(run, n.edge.link(s, false))
 	})
-	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, StreamMemory: contact.MaxHello}, func(s network.Stream) {
+	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, StreamMemory: contact.HelloMemory}, func(s network.Stream) {
 		n.edge.serveHello(run, s)
 	})
 	if err := n.net.Open(ctx); err != nil {
@@ -376,47 +379,76 @@ func (e *edge) Found(info peer.AddrInfo) {
 	}
 }
 
-// neighbours says hello to those found until ctx ends, one after the other.
+// neighbours says hello to those found until ctx ends, one after the other, and
+// runs the links with those who are contacts. A stranger is asked again after
+// strangerEvery at the earliest: they may have become a contact.
 func (e *edge) neighbours(ctx context.Context) error {
+	var links errgroup.Group
+	strangers := map[peer.ID]time.Time{}
 	for {
 		select {
 		case info := <-e.found:
-			if err := e.greet(ctx, info); err != nil {
-				e.n.cfg.Log.Debug("a neighbour did not answer", "peer", info.ID.ShortString(), "error", err)
+			now := time.Now()
+			maps.DeleteFunc(strangers, func(_ peer.ID, at time.Time) bool { return now.Sub(at) >= strangerEvery })
+			_, known := e.n.net.Connected(info.ID)
+			if _, asked := strangers[info.ID]; asked || known || len(strangers) >= strangersMax {
+				continue
 			}
+			k, err := e.greet(ctx, info)
+			if err != nil {
+				e.n.cfg.Log.Debug("a neighbour is no contact, or did not answer", "peer", info.ID.ShortString(), "error", err)
+				strangers[info.ID] = now
+				continue
+			}
+			links.Go(func() error {
+				e.run(ctx, k)
+				return nil
+			})
 		case <-ctx.Done():
-			return nil
+			return links.Wait()
 		}
 	}
 }
 
+var errStranger = errors.New("no contact")
+
 // greet asks one neighbour who it is. A contact's device is known by its tag;
-// from then on its LAN host is one of the ways to it.
-func (e *edge) greet(ctx context.Context, info peer.AddrInfo) error {
+// from then on its LAN host is one of the ways to it, and the first to be used.
+func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
 	pairs, err := e.n.pairs(ctx)
-	if err != nil || len(pairs) == 0 {
-		return err
+	if err != nil {
+		return nil, err
+	}
+	if len(pairs) == 0 {
+		return nil, errStranger
 	}
 	ctx, cancel := context.WithTimeout(ctx, contact.HelloTimeout)
 	defer cancel()
 	if _, err := e.n.net.Dial(ctx, info.ID, info.Addrs); err != nil {
-		return err
+		return nil, err
 	}
 	s, err := e.n.net.NewStream(ctx, info.ID, wire.Hello)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	channel, err := contact.StreamChannel(s)
 	if err != nil {
-		return errors.Join(err, s.Reset())
+		return nil, errors.Join(err, s.Reset())
 	}
 	g, err := contact.SayHello(ctx, s, contact.NewHelloDialer(contact.About{}, channel, pairs, e.n.cfg.Random))
-	if err != nil || !g.Known {
+	if err == nil && !g.Known {
+		err = errStranger
+	}
+	if err != nil {
 		e.n.net.ClosePeer(info.ID)
-		return err
+		return nil, err
 	}
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.neighbour(tx, g.Device, info) }, reply: func(error) {}})
-	return nil
+	k, err := e.open(ctx, info.ID, info.Addrs)
+	if err == nil {
+		k.device, k.known = g.Device, true
+	}
+	return k, err
 }
 
 // serveHello answers a hello.

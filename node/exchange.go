@@ -201,8 +201,7 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, state store.ContactState,
 		return nil, err
 	}
 	l.acct.contacts[person] = &next
-	l.acct.logs[person] = log
-	if err := tx.PutLog(person, log.Entries()); err != nil {
+	if err := l.keepLog(tx, person, log); err != nil {
 		return nil, err
 	}
 	d := store.Device{ID: p.Device(), Person: person}

@@ -169,8 +169,18 @@ func (h *home) unlock(c *Config, b []byte) error {
 			return &Error{Kind: KindRefused, Err: err, Text: "the system's keychain did not give the key of this home", Next: "Unlock the keychain and try again."}
 		}
 	}
-	h.secrets, err = keyfile.Open(b, lock)
-	return keyError(h.dir, err)
+	if h.secrets, err = keyfile.Open(b, lock); err != nil {
+		return keyError(h.dir, err)
+	}
+	if !info.Repair {
+		return nil
+	}
+	c.Log.Warn("one of the two copies in the key file was damaged; it is written anew")
+	whole, err := keyfile.Repair(b)
+	if err != nil {
+		return keyError(h.dir, err)
+	}
+	return writeNew(filepath.Join(h.dir, keysFile), whole)
 }
 
 // keyError puts a failure of the key file into words.
@@ -187,6 +197,9 @@ func keyError(dir string, err error) error {
 	case errors.Is(err, keyfile.ErrPassphraseNeeded):
 		e.Kind, e.Text, e.Err = KindRefused, "this home is sealed with a passphrase", nil
 		e.Next = "Give it at the prompt, with --passphrase-file, or in KINLOOM_PASSPHRASE_FILE."
+	case errors.Is(err, keyfile.ErrNoPassphrase):
+		e.Kind, e.Text, e.Err = KindUsage, "this home has no passphrase: its key file is protected by its mode only", nil
+		e.Next = "Leave the passphrase out."
 	case errors.Is(err, keyfile.ErrOutsideNeeded):
 		e.Kind, e.Next = KindRefused, "This home is sealed by the system's keychain; open it in that session."
 	case isNewer:

@@ -29,6 +29,9 @@ func (l *loop) say(tx *store.Tx, in say) (store.Event, error) {
 			return store.Event{}, err
 		}
 	}
+	if err := l.reachable(c); err != nil {
+		return store.Event{}, err
+	}
 	e, err := l.speak(tx, c, in.typ, in.key, in.body)
 	if err == nil && in.once != "" {
 		err = tx.PutIdempotency(in.once, e.Row, l.now())
@@ -54,6 +57,28 @@ func (l *loop) maySay(c *conversation) error {
 		return refused("Ask for a new invite: kinloom contact add LINK.", "%s was removed from your contacts", shownName(contact))
 	}
 	return nil
+}
+
+// reachable refuses what no device of the other person could get: an event is
+// addressed to the devices that are certified when it is said.
+func (l *loop) reachable(c *conversation) error {
+	if c.Kind != event.Pair {
+		return nil
+	}
+	to, expired := l.acct.targets(c, l.now())
+	for _, d := range to {
+		if d.Person == c.Person {
+			return nil
+		}
+	}
+	name := shownName(l.acct.contacts[c.Person])
+	if rival, _ := l.acct.logs[c.Person].Fork(); rival != nil {
+		return refused("Ask them over another way; their recovery words resolve it.", "two different device lists of %s exist, so nobody can tell whose devices they are", name)
+	}
+	if len(expired) > 0 {
+		return refused("It goes on by itself once their device has been online and renewed it.", "the certificate of %s's device has expired", name)
+	}
+	return refused("Ask for a new invite: kinloom contact add LINK.", "%s has no device that could get this", name)
 }
 
 // speak builds, stores and queues one own event. The caller has checked that it

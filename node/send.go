@@ -66,7 +66,7 @@ func (n *Node) SendOnce(ctx context.Context, conv event.ConversationID, c Conten
 		ID: e.ID, Conversation: conv, From: n.me, Own: true, Type: e.Type.String(), At: e.Clock.Time(),
 		State: "queued", Network: Network, Protection: protectionName(e.Protection), Changed: e.Changed, row: e.Row,
 	}
-	if e.Targets == 0 {
+	if e.Targets == 0 && conv == event.SelfID(n.me) {
 		m.State = "delivered" // a note to self on the only device
 	}
 	m.Text, m.About = bodyText(ev)
