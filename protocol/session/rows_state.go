@@ -213,7 +213,7 @@ func (m *Machine) note(s *sess) {
 		}
 	}
 	set(m.waiting, s.waits())
-	set(m.owing, !s.Closed && (s.Owes && !s.HasHeader || slices.ContainsFunc(s.Control, func(c control) bool { return !c.Shown })))
+	set(m.owing, !s.Closed && (s.Owes && !s.unknown() || slices.ContainsFunc(s.Control, func(c control) bool { return !c.Shown })))
 }
 
 // conversation is the one that messages with p are in unless they say other.

@@ -247,7 +247,7 @@ func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []
 	if err != nil {
 		return nil, 0, fmt.Errorf("pack: %w", err)
 	}
-	if s.HasHeader && len(body) == len(front) {
+	if s.unknown() && len(body) == len(front) {
 		return nil, n, fmt.Errorf("pack: %w", ErrEmpty)
 	}
 	over := wire.CellSize - room

@@ -132,6 +132,9 @@ func (p *peer) epoch() uint32 {
 	return top
 }
 
+// unknown reports whether the peer may not have the session yet.
+func (s *sess) unknown() bool { return s.HasHeader && s.Acked.Upto == 0 }
+
 // due reports whether the session wants renewal.
 func (s *sess) due(now time.Time) bool {
 	used := s.Sent > 0 || s.Due > 1
