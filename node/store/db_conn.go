@@ -18,7 +18,7 @@ import (
 )
 
 // pageSize of every database in bytes: two cipher blocks, so that a text of
-// 1 KiB costs 12 % less space than on pages of one block (SPEC.md, page size).
+// 1 KiB costs 14 % less space than on pages of one block (SPEC.md, Layers).
 const pageSize = 8192
 
 // conn is one connection with its prepared statements. It is used by one

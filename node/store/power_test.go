@@ -126,10 +126,11 @@ func (f *powerFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.fs.off {
 		return 0, errPower
 	}
-	f.e.changes = append(f.e.changes, change{append([]byte{}, p...), off})
 	if f.fs.event() {
+		f.e.changes = append(f.e.changes, change{append([]byte{}, p[:len(p)/2]...), off})
 		return 0, errPower
 	}
+	f.e.changes = append(f.e.changes, change{append([]byte{}, p...), off})
 	return f.File.WriteAt(p, off)
 }
 
@@ -196,12 +197,12 @@ func (c change) torn(b []byte, r *rand.Rand, p float64) []byte {
 	return b
 }
 
-// remains writes what is left on the disk into another folder.
-func (f *powerFS) remains(t testing.TB, r *rand.Rand, dir string) {
+// remains writes what is left on the disk into another folder; p is the share
+// of what was not synced that got there. 1 is the death of the process alone.
+func (f *powerFS) remains(t testing.TB, r *rand.Rand, p float64, dir string) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := []float64{0, 0.05, 0.5, 0.95, 1}[r.IntN(5)]
 	for path, e := range f.files {
 		if strings.HasSuffix(path, "-shm") || !e.entry && r.Float64() >= p || e.gone && r.Float64() < p {
 			continue
@@ -258,7 +259,7 @@ func powerCut(t *testing.T, r *rand.Rand, m *model, dir string, block bool, whol
 		t.Fatalf("stopped before the power did: %v", err)
 	}
 	next := t.TempDir()
-	fs.remains(t, r, next)
+	fs.remains(t, r, []float64{0, 0.05, 0.5, 0.95, 1}[r.IntN(5)], next)
 	if s != nil {
 		_ = s.account.close() // of the dead process
 	}
@@ -271,6 +272,51 @@ func powerCut(t *testing.T, r *rand.Rand, m *model, dir string, block bool, whol
 	}
 	check(t, s.account.close())
 	return next
+}
+
+// TestCrashAtEveryCall ends the process at the n-th write, truncation, sync,
+// directory sync or deletion, for every n: what it had written is there, the
+// call itself is half done. (H98)
+func TestCrashAtEveryCall(t *testing.T) {
+	for layer, block := range layers {
+		t.Run(layer, func(t *testing.T) {
+			t.Parallel()
+			whole := newFaultFS(t, block).name
+			n := 1
+			for ; crashAt(t, n, block, whole); n += strideOf(block) {
+				if t.Failed() {
+					t.Fatalf("at call %d", n)
+				}
+			}
+			t.Logf("%d calls", n-1)
+		})
+	}
+}
+
+// crashAt reports whether there was an n-th call.
+func crashAt(t *testing.T, n int, block bool, whole string) bool {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := openAccount(t, Options{Dir: dir, vfs: whole})
+	check(t, err)
+	m := newModel(3)
+	check(t, errors.Join(m.group(t.Context(), s), s.account.close()))
+	fs := newPowerFS(t, dir, block)
+	fs.cutAt = n
+	s, err = openAccount(t, Options{Dir: dir, vfs: fs.name})
+	if err == nil {
+		_ = work(t.Context(), m, s)
+		_ = s.account.close()
+	}
+	hit := fs.dead()
+	next := t.TempDir()
+	fs.remains(t, rand.New(rand.NewPCG(1, 1)), 1, next)
+	s, err = openAccount(t, Options{Dir: next, vfs: whole})
+	if err != nil {
+		t.Fatalf("after a crash at call %d: %v", n, err)
+	}
+	check(t, errors.Join(m.verify(t.Context(), s, false), wholeFile(t.Context(), s), s.account.close()))
+	return hit
 }
 
 func (f *powerFS) dead() bool {
