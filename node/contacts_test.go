@@ -251,3 +251,42 @@ func TestNamesAndResolution(t *testing.T) {
 		}
 	})
 }
+
+// TestRequestCannotFillTheDisk: of somebody who waits for an answer, only so much
+// is taken; the rest stays on their side until the answer.
+func TestRequestCannotFillTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, eve := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, "", "Eve")
+		defer closeAll(t, ada, eve)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		public, err := ada.NewInvite(ctx, node.InviteRequest{Many: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := eve.AddContact(ctx, public.Link, node.AddOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 200 {
+			say(ctx, t, eve, "ada", "spam "+string(rune('a'+i%26)))
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		held, err := ada.Read(ctx, "eve", node.ReadQuery{Peek: true})
+		if err != nil || len(held) < 32 || len(held) > 64 {
+			t.Errorf("Ada holds %d messages of a request, %v; want at least 32 and not many more", len(held), err)
+		}
+		s, err := eve.Status(ctx)
+		if err != nil || s.Queued != 200-len(held) {
+			t.Errorf("Eve has %d queued, %v; want the %d that Ada does not hold", s.Queued, err, 200-len(held))
+		}
+		if _, err := ada.AcceptRequest(ctx, "eve"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Minute)
+		if held, err = ada.Read(ctx, "eve", node.ReadQuery{Peek: true}); err != nil || len(held) != 200 {
+			t.Errorf("after accepting Ada holds %d messages, %v; want all 200", len(held), err)
+		}
+	})
+}

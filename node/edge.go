@@ -317,7 +317,7 @@ func (e *edge) link(s network.Stream, dialled bool) *link {
 	if path.Route == p2p.LAN {
 		k.route = RouteLAN
 	}
-	k.quiet = dialled
+	k.dialled, k.quiet = dialled, dialled
 	k.conn = dm.New(s, k, dm.Config{Dialer: dialled, Known: dialled})
 	return k
 }

@@ -22,6 +22,10 @@ type ackRange struct {
 // cellIn opens a cell and stores what it brought. A cell that does not open
 // changes nothing; its sender is told so.
 func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
+	if l.tooMuch(in.link) {
+		l.then(in.link.close)
+		return nil
+	}
 	opened, err := l.acct.sessions.OpenFrom(l.now(), in.cell, in.link.device)
 	if err != nil {
 		l.unopened(in, err)
@@ -29,6 +33,25 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 	}
 	in.link.conn.Opened()
 	return l.opened(tx, in.link, opened)
+}
+
+// requestMessages is how many messages of somebody who waits for an answer are
+// taken: enough to say who they are, too little to fill a disk.
+const requestMessages = 32
+
+// tooMuch says that a link's other side is a request that has said enough. What
+// it sends further is not opened, so it stays queued there.
+func (l *loop) tooMuch(k *link) bool {
+	d, ok := l.acct.devices[k.device]
+	if !ok || !k.known {
+		return false
+	}
+	contact, ok := l.acct.contacts[d.Person]
+	if !ok || contact.State != store.Request {
+		return false
+	}
+	c, ok := l.acct.pair(d.Person)
+	return ok && c.Unread >= requestMessages
 }
 
 // unopened answers a cell that did not open, or drops it.
@@ -167,7 +190,9 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	l.spoken[c] = true
 	if ev.Type.Class() == event.Content {
 		c.LastAt = now
-		c.Unread++
+		if !e.Own {
+			c.Unread++
+		}
 		return nil
 	}
 	return l.control(tx, d, c, ev)

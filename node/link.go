@@ -26,12 +26,13 @@ const (
 // link is one live stream with another device: the edge between the loop and a
 // dm connection. Its methods never wait, so the loop may call them.
 type link struct {
-	conn  *dm.Conn
-	peer  peer.ID
-	route uint8
-	addr  string
-	since time.Time
-	edge  *edge
+	conn    *dm.Conn
+	peer    peer.ID
+	route   uint8
+	addr    string
+	dialled bool // by this side
+	since   time.Time
+	edge    *edge
 
 	// Of the loop: which device it is, and the last cells.
 	device identity.DeviceID

@@ -29,6 +29,7 @@ const (
 
 	sourceLAN      = "lan"      // an address of a device's LAN host, by mDNS
 	sourceExchange = "exchange" // an address of its main host, as it told
+	sourceSeen     = "seen"     // where its main host came from last
 )
 
 // dialWay is an address to try, with the transport that should answer there.
@@ -237,12 +238,25 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	}
 	l.wrote = true
 	d.Seen = now
+	if addr, err := multiaddr.NewMultiaddr(k.addr); err == nil && !k.dialled && isQUIC(addr) && string(d.Transport) == string(k.peer) {
+		// QUIC dials from the socket that it listens on, so this is where the
+		// device can be reached now, as far as its router lets one in.
+		if !slices.ContainsFunc(d.Addrs, func(a store.Address) bool { return string(a.Addr) == string(addr.Bytes()) }) {
+			d.Addrs = slices.DeleteFunc(d.Addrs, func(a store.Address) bool { return a.Source == sourceSeen })
+			d.Addrs = addAddress(d.Addrs, addr.Bytes(), sourceSeen)
+		}
+	}
 	for n := range d.Addrs {
 		if addr, err := multiaddr.NewMultiaddrBytes(d.Addrs[n].Addr); err == nil && addr.String() == k.addr {
 			d.Addrs[n].LastOK, d.Addrs[n].LastTry, d.Addrs[n].LastError = now, now, ""
 		}
 	}
 	return tx.PutDevice(&d.Device)
+}
+
+func isQUIC(a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_QUIC_V1)
+	return err == nil
 }
 
 // nacked takes that the other side knows nothing of a session: what was not
