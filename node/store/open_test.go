@@ -427,3 +427,21 @@ func TestLongLogIsBroughtOver(t *testing.T) {
 		t.Errorf("%d pages in the log after the reader has left", n)
 	}
 }
+
+// TestOddFolder: what means something in the name of a database to SQLite means
+// nothing in the name of a home.
+func TestOddFolder(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "a b?mode=ro#c%41&vfs=os ü")
+	check(t, os.Mkdir(home, 0o700))
+	link := filepath.Join(t.TempDir(), "link")
+	check(t, os.Symlink(home, link))
+	m := newModel(1)
+	for _, dir := range []string{home, link} {
+		s, err := openAccount(t, Options{Dir: dir})
+		check(t, err)
+		check(t, errors.Join(m.group(t.Context(), s), m.verify(t.Context(), s, true), s.account.close()))
+	}
+	if n, err := fileSize(filepath.Join(home, AccountFile)); err != nil || n <= 0 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
