@@ -21,9 +21,10 @@ type Config struct {
 	// interfaces, IPv4 and IPv6, at random ports. An address given here that cannot
 	// be had is an error of Open; of the default ones it is enough that one works.
 	Listen []ma.Multiaddr
-	// Prefer are the ListenAddrs of the last run. Where Listen is empty, Open tries
-	// their ports first, so that addresses known to others stay true; a port taken
-	// meanwhile is replaced by a random one.
+	// Prefer are the ListenAddrs of the last run. Where an address leaves the port
+	// to the system, with port 0 or because Listen is empty, Open tries theirs
+	// first, so that what others know stays true; a port taken meanwhile is
+	// replaced by a random one.
 	Prefer []ma.Multiaddr
 
 	// LAN starts the second host.

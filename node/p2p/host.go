@@ -46,7 +46,7 @@ type hostSpec struct {
 	key       crypto.PrivKey
 	listen    []ma.Multiaddr // all of them must work
 	fallback  []ma.Multiaddr // where listen is empty: one of them must work
-	prefer    []ma.Multiaddr // ports to try first for fallback
+	prefer    []ma.Multiaddr // ports to try first where port 0 is asked for
 	options   []libp2p.Option
 	local     bool
 	low, high int
@@ -111,8 +111,17 @@ func (h *p2pHost) listen(s hostSpec) error {
 	if !ok {
 		return fmt.Errorf("bug: network %T cannot listen on one address", h.Network())
 	}
+	// Any free port is that of the last run, as long as it is free: others know it.
+	listenAt := func(a ma.Multiaddr) error {
+		for _, p := range s.prefer {
+			if anyPort(a) && sameKind(a, p) && nw.AddListenAddr(p) == nil {
+				return nil
+			}
+		}
+		return nw.AddListenAddr(a)
+	}
 	for _, a := range s.listen {
-		if err := nw.AddListenAddr(a); err != nil {
+		if err := listenAt(a); err != nil {
 			return listenError(a, err)
 		}
 	}
@@ -122,17 +131,7 @@ func (h *p2pHost) listen(s hostSpec) error {
 	var first error
 	ok = false
 	for _, a := range s.fallback {
-		err := errors.New("not tried")
-		for _, p := range s.prefer {
-			if sameKind(a, p) {
-				if err = nw.AddListenAddr(p); err == nil {
-					break
-				}
-			}
-		}
-		if err != nil {
-			err = nw.AddListenAddr(a)
-		}
+		err := listenAt(a)
 		ok = ok || err == nil
 		if err != nil && first == nil {
 			first = listenError(a, err)
@@ -143,6 +142,9 @@ func (h *p2pHost) listen(s hostSpec) error {
 	}
 	return nil
 }
+
+// anyPort reports whether a leaves the port to the system.
+func anyPort(a ma.Multiaddr) bool { return len(a) > 1 && a[1].Value() == "0" }
 
 // sameKind reports whether two listen addresses differ in their port at most.
 func sameKind(a, b ma.Multiaddr) bool {

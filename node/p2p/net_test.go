@@ -252,28 +252,30 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestPreferredPortsComeBack(t *testing.T) {
-	key := newKey(t)
-	first, err := New(Config{Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	before := first.ListenAddrs()
-	if err := errors.Join(first.Close(), first.Close()); err != nil {
-		t.Fatal(err)
-	}
-	second := start(t, Config{Key: key, Prefer: before})
-	for _, a := range second.ListenAddrs() {
-		if !ma.Contains(before, a) {
-			t.Errorf("got %v, want one of %v", a, before)
+	for _, listen := range [][]ma.Multiaddr{nil, {loopQUIC, loopTCP}} {
+		key := newKey(t)
+		first, err := New(Config{Key: key, Listen: listen})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	// A third one finds the ports taken and takes others.
-	third := start(t, Config{Prefer: before})
-	if len(third.ListenAddrs()) != len(before) {
-		t.Errorf("got %v, want %d addresses", third.ListenAddrs(), len(before))
+		if err := first.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := first.ListenAddrs()
+		if err := errors.Join(first.Close(), first.Close()); err != nil {
+			t.Fatal(err)
+		}
+		second := start(t, Config{Key: key, Listen: listen, Prefer: before})
+		for _, a := range second.ListenAddrs() {
+			if !ma.Contains(before, a) {
+				t.Errorf("got %v, want one of %v", a, before)
+			}
+		}
+		// A third one finds the ports taken and takes others.
+		third := start(t, Config{Listen: listen, Prefer: before})
+		if len(third.ListenAddrs()) != len(before) {
+			t.Errorf("got %v, want %d addresses", third.ListenAddrs(), len(before))
+		}
 	}
 }
 
