@@ -48,7 +48,12 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // call sends in as JSON, if it is not nil, and decodes the reply into out, if that is not nil. Every POST carries a
 // fresh Idempotency-Key.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	response, err := c.open(ctx, method, path, query, in, newKey())
+	return c.callOnce(ctx, method, path, query, in, out, newKey())
+}
+
+// callOnce is call with an Idempotency-Key of the caller's.
+func (c *Client) callOnce(ctx context.Context, method, path string, query url.Values, in, out any, key string) error {
+	response, err := c.open(ctx, method, path, query, in, key)
 	if err != nil {
 		return err
 	}

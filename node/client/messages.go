@@ -84,6 +84,12 @@ type Stage struct {
 
 // Send puts a message into the outbox. It is durable when Send returns.
 func (c *Client) Send(ctx context.Context, in Outgoing) (Message, error) {
+	return c.SendOnce(ctx, in, newKey())
+}
+
+// SendOnce is Send for a caller that may have to ask twice, as the node may end between the two: with the same key, of at
+// most 128 bytes, within 24 hours, it says nothing new and gives the first message.
+func (c *Client) SendOnce(ctx context.Context, in Outgoing, key string) (Message, error) {
 	if !utf8.ValidString(in.Text) { // JSON would quietly put other characters in place
 		return Message{}, &Problem{
 			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity, Code: CodeUsage,
@@ -91,7 +97,7 @@ func (c *Client) Send(ctx context.Context, in Outgoing) (Message, error) {
 		}
 	}
 	var out Message
-	return out, c.call(ctx, http.MethodPost, "/v1/messages", nil, in, &out)
+	return out, c.callOnce(ctx, http.MethodPost, "/v1/messages", nil, in, &out, key)
 }
 
 // Wait returns when the message has reached the state, failed, or the time is over.
