@@ -5,6 +5,7 @@
 //	m := session.New(self, rand.Reader)
 //	err := m.Start(now, bob, bundle)                       // bundle of Bob's device
 //	item, err := m.Seal(now, bob.Device, conversation, payload)
+//	_, err = m.Prepare(now, bob.Device)                    // receipts and keys that are owed
 //	rows := m.Dirty()                                      // commit with the outbox row of item, and only then
 //	cell, n, err := m.Pack(now, bob.Device, item.Session, []session.Sealed{item}, wire.Padme)
 //

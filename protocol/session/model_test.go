@@ -412,7 +412,7 @@ func TestModel(t *testing.T) {
 // FuzzModel looks for a course of events that breaks the promises.
 func FuzzModel(f *testing.F) {
 	for seed := range 8 {
-		b := make([]byte, 600)
+		b := make([]byte, 300)
 		r := rand.NewChaCha8(seed32(fmt.Sprint(seed)))
 		if _, err := r.Read(b); err != nil {
 			f.Fatal(err)
@@ -421,7 +421,7 @@ func FuzzModel(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		i := 0
-		runModel(t, min(len(b)/2, 1000), func() int {
+		runModel(t, min(len(b)/2, 150), func() int {
 			if i++; i > len(b) {
 				return 1
 			}

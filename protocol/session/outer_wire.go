@@ -57,20 +57,20 @@ type Item struct {
 
 // Outer is the plaintext of a cell.
 type Outer struct {
-	Follows *Follows
 	Mark    *Mark
+	Follows *Follows
 	Void    []Run // seqs of this session that will not come
 	Items   []Item
 }
 
 // Append appends the entries, without padding.
 func (o *Outer) Append(dst []byte) []byte {
+	if o.Mark != nil {
+		dst = appendMark(append(dst, kindMark), *o.Mark)
+	}
 	if o.Follows != nil {
 		dst = append(append(dst, kindFollows), o.Follows.Session[:]...)
 		dst = binary.AppendUvarint(dst, o.Follows.Seq)
-	}
-	if o.Mark != nil {
-		dst = appendMark(append(dst, kindMark), *o.Mark)
 	}
 	if len(o.Void) > 0 {
 		dst = appendRuns(append(dst, kindVoid), o.Void)
@@ -154,9 +154,16 @@ func cutMark(b []byte) (Mark, []byte, error) {
 // memory with b. Errors: ErrBroken.
 func ParseOuter(b []byte) (Outer, error) {
 	o := Outer{Items: make([]Item, 0, 16)}
+	last := byte(0)
 	for len(b) > 0 {
 		kind := b[0]
 		b = b[1:]
+		if kind > kindOlm {
+			if kind <= last || len(o.Items) > 0 {
+				return Outer{}, broken("entries out of order")
+			}
+			last = kind
+		}
 		var err error
 		switch kind {
 		case kindEnd:
@@ -169,17 +176,11 @@ func ParseOuter(b []byte) (Outer, error) {
 		case kindOlm:
 			b, err = o.cutItem(b)
 		case kindMark:
-			if o.Mark != nil {
-				return Outer{}, broken("second mark")
-			}
 			o.Mark = new(Mark)
 			*o.Mark, b, err = cutMark(b)
 		case kindFollows:
 			b, err = o.cutFollows(b)
 		case kindVoid:
-			if o.Void != nil {
-				return Outer{}, broken("second void")
-			}
 			o.Void, b, err = cutRuns(b)
 		default:
 			return Outer{}, broken(fmt.Sprintf("entry of kind %d", kind))
@@ -211,7 +212,7 @@ func (o *Outer) cutItem(b []byte) ([]byte, error) {
 }
 
 func (o *Outer) cutFollows(b []byte) ([]byte, error) {
-	if o.Follows != nil || len(b) < len(ID{}) {
+	if len(b) < len(ID{}) {
 		return nil, broken("follows")
 	}
 	f := Follows{Session: ID(b[:16])}
