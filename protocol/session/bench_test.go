@@ -105,6 +105,9 @@ func crowd(t testing.TB, n int) (*side, []*side) {
 		b := newSide(t, fmt.Sprint("peer", i), "1")
 		start(epoch0, b, a, true)
 		a.open(epoch0, b.say(epoch0, a, "hello"))
+		if i == 0 {
+			b.open(epoch0, a.say(epoch0, b, "hello"))
+		}
 		others = append(others, b)
 	}
 	return a, others

@@ -29,7 +29,7 @@ type bundle struct {
 }
 
 // Bundle returns a signed bundle of this device, about 1.5 KB: once for a live
-// stream, good for one start within 24 h, or the static one of the week.
+// stream, good for one start within OnceLife, or the static one of the week.
 // Commit Dirty before it leaves. Errors: ErrLimit with 1,024 once bundles out.
 func (m *Machine) Bundle(now time.Time, once bool) ([]byte, error) {
 	out := 0
