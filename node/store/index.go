@@ -22,6 +22,15 @@ const indexBatch = 2048
 // search looks through those that wait, so nobody notices.
 const indexDelay = 250 * time.Millisecond
 
+// indexRest is how long nothing must have come before the segments of the index
+// are merged. A search opens each word in each of them: 21 segments of 1,000,000
+// messages took 2.3 ms for two words, the 3 that are left after a merge 1.5 ms.
+const indexRest = 2 * time.Second
+
+// mergePages is how much of a merge is one transaction, about 50 ms: a deletion
+// may have to wait for it.
+const mergePages = 128
+
 // indexRetry is how long the indexer rests after an error that may pass.
 const indexRetry = 30 * time.Second
 
@@ -177,14 +186,19 @@ func (x *indexer) fits(ctx context.Context, d *database) (bool, error) {
 	return fits, err
 }
 
-// run indexes what was committed until ctx ends.
+// run indexes what was committed until ctx ends, and merges when it rests.
 func (x *indexer) run(ctx context.Context) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(indexRest)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-timer.C:
+			if err := x.merge(ctx, func() bool { return len(x.bell) > 0 }); err != nil {
+				x.failed(ctx, err)
+			}
+			continue
 		case <-x.bell:
 		}
 		timer.Reset(indexDelay)
@@ -200,7 +214,25 @@ func (x *indexer) run(ctx context.Context) {
 		if err := x.drain(ctx); err != nil {
 			x.failed(ctx, err)
 		}
+		timer.Reset(indexRest)
 	}
+}
+
+// merge merges segments of the index in steps, until there is nothing left that
+// is worth it, or stop says that there is other work.
+func (x *indexer) merge(ctx context.Context, stop func() bool) error {
+	for more := true; more && !stop() && !x.broken.Load(); {
+		err := x.d.write(ctx, func(tx *Tx) error {
+			before := tx.c.TotalChanges()
+			err := tx.Exec("INSERT INTO words(words, rank) VALUES('merge', ?)", mergePages)
+			more = tx.c.TotalChanges()-before >= 2 // as FTS5 documents it
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("merge the search index: %w", err)
+		}
+	}
+	return nil
 }
 
 // failed logs an error and, where it may pass, has the work tried again.
@@ -241,6 +273,15 @@ func (x *indexer) feed(tx *Tx) {
 
 // IndexDrain indexes everything that is committed and returns when it is.
 func (s *Store) IndexDrain(ctx context.Context) error { return s.index.drain(ctx) }
+
+// IndexMerge indexes everything that is committed and merges the index as far as
+// it merges by itself when the node rests: 20 us a message, once in its life.
+func (s *Store) IndexMerge(ctx context.Context) error {
+	if err := s.index.drain(ctx); err != nil {
+		return err
+	}
+	return s.index.merge(ctx, func() bool { return false })
+}
 
 // IndexBehind gives the number of events that are not indexed yet, at most
 // limit. A search finds the newest of them all the same.

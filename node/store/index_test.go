@@ -196,6 +196,7 @@ func TestIndexerInVirtualTime(t *testing.T) {
 		if n := behind(); n != 0 {
 			t.Errorf("behind by %d after %v", n, 2*indexDelay)
 		}
+		time.Sleep(2 * indexRest) // and merged
 		if got := w.found(Query{Text: "itself"}); len(got) != 5 {
 			t.Errorf("found %d afterwards", len(got))
 		}

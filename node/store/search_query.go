@@ -63,6 +63,9 @@ type search struct {
 	phrases    bool // some term has several words: the index cannot tell
 	authors    []Row
 	impossible bool // nothing can match
+
+	text  []byte   // of the body that is looked at
+	words [][]byte // of text
 }
 
 func (q Query) parse() (*search, error) {
@@ -146,8 +149,10 @@ func makeTerm(part string) term {
 	return t
 }
 
-func splitWords(text string) (words [][]byte) {
-	rest := appendWords(nil, text)
+func splitWords(text string) [][]byte { return appendSplit(nil, appendWords(nil, text)) }
+
+// appendSplit appends the words of what appendWords made; they share its memory.
+func appendSplit(words [][]byte, rest []byte) [][]byte {
 	for {
 		var w []byte
 		if w, rest = nextWord(rest); len(w) == 0 {
@@ -198,9 +203,10 @@ func tagTerm(kind byte, n int64) string {
 
 // holds reports whether a text has the terms; the index was not asked.
 func (s *search) holds(text string) bool {
-	words := splitWords(text)
+	s.text = appendWords(s.text[:0], text)
+	s.words = appendSplit(s.words[:0], s.text)
 	for _, t := range s.terms {
-		if !t.in(words) {
+		if !t.in(s.words) {
 			return false
 		}
 	}
