@@ -215,7 +215,7 @@ func (tx *Tx) Counts() (messages, queued int, err error) {
 func (tx *Tx) Fail(row Row, reason string) error {
 	err := tx.Exec("INSERT OR REPLACE INTO failure(event, reason) VALUES(?, ?)", row, reason)
 	if err == nil {
-		err = tx.Exec("UPDATE event SET flags = flags | "+strconv.Itoa(flagFailed)+", changed = ? WHERE row = ?", tx.NextChanged(), row)
+		err = tx.Exec("UPDATE event SET flags = flags | "+strconv.FormatInt(flagFailed, 10)+", changed = ? WHERE row = ?", tx.NextChanged(), row)
 	}
 	if err == nil && tx.affected() == 0 {
 		err = ErrNotFound
