@@ -132,7 +132,7 @@ func TestShownEvent(t *testing.T) {
 	if want := fmt.Sprintf("flags & %d = 0", notShown); shownEvent != want {
 		t.Errorf("shownEvent is %q, want %q", shownEvent, want)
 	}
-	if want := fmt.Sprint(1<<eventBits - 1); eventMask != want {
+	if want := fmt.Sprint(int64(1<<eventBits - 1)); eventMask != want {
 		t.Errorf("eventMask is %s, want %s", eventMask, want)
 	}
 }
