@@ -40,6 +40,7 @@ var layoutImports = []layoutRow{
 	{"node", []string{"identity/*", "protocol/*", "node/store", "node/p2p", "node/bridge"}, "an embedding program links no connector, no API server and no face that it did not name"},
 	{"cmd/kinloom/tui", []string{"node/client"}, "a face has no private path into the core"},
 	{"cmd/kinloom/web", []string{"node/client"}, "a face has no private path into the core"},
+	{"cmd/kinloom/bench", []string{"*"}, "it measures whole nodes beside their parts"},
 	{"cmd/kinloom", []string{"*"}, "the program joins the parts"},
 	{"cmd/netlab", nil, "a wire knows nothing of what it carries"},
 }

@@ -73,7 +73,7 @@ func (a *app) root() *cobra.Command {
 		a.id(), a.invite(), a.contact(), a.request(),
 		a.send(), a.inbox(), a.read(), a.search(), a.conversation(),
 		a.events(), a.why(), a.route(),
-		a.version(), a.completion(), a.man(),
+		a.version(), a.completion(), a.man(), a.bench(), a.benchHost(),
 	)
 	return root
 }
