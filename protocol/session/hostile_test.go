@@ -18,6 +18,12 @@ import (
 // reads alone.
 func forge(t *testing.T, a, b *side, signed []byte, before, after func(*Capsule), payload string) []byte {
 	t.Helper()
+	return forgeSeq(t, a, b, signed, 1, before, after, payload)
+}
+
+// forgeSeq is forge with another number for the message.
+func forgeSeq(t *testing.T, a, b *side, signed []byte, seq uint64, before, after func(*Capsule), payload string) []byte {
+	t.Helper()
 	u, err := ParseBundle(signed, b.self.Key.Public(), epoch0)
 	if err != nil {
 		t.Fatal(err)
@@ -35,17 +41,20 @@ func forge(t *testing.T, a, b *side, signed []byte, before, after func(*Capsule)
 		YourRecord: b.self.RecordHash, YourHead: b.self.Head, OlmBase: base, OlmRatchet: ratchet,
 	}
 	before(&c)
+	if !soundKey(c.OlmRatchet) { // such a key would be in the message as well
+		o.s.Ratchet.SenderChains.RKey.PublicKey = c.OlmRatchet[:]
+	}
 	tr := transcript{capsule: &c, recipient: b.dev(), bundle: u.ID, olmKey: u.OlmKey, enc: e.enc}
 	h, sender := tr.hash(), c.Device
 	after(&c)
 	sealed, export := e.seal(c.Append(nil))
 	k := newSchedule(export, past{}, h)
-	bound := binding(h, 1, sender, b.dev(), conv(a, b))
+	bound := binding(h, seq, sender, b.dev(), conv(a, b))
 	msg, err := o.seal(append(append(bound[:], innerOwn), payload...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := appendItem(nil, 1, msg)
+	body := appendItem(nil, seq, msg)
 	buf := make([]byte, nonceSize)
 	if _, err := a.rnd.Read(buf); err != nil {
 		t.Fatal(err)
@@ -110,6 +119,10 @@ func TestStartLies(t *testing.T) {
 			}
 		}
 	}
+	// A message that would have to wait does not start a session unread.
+	b.refuses(t, "another sender, later message", forgeSeq(t, a, b, b.bundle(epoch0, true), 5,
+		func(x *Capsule) { x.Device, x.Record = c.dev(), c.self.RecordHash }, none, "hi"), ErrBroken)
+	b.refuses(t, "message too far ahead", forgeSeq(t, a, b, b.bundle(epoch0, true), MaxAhead+1, none, none, "hi"), ErrJump)
 	for _, l := range []struct {
 		name string
 		lie  func(*Capsule)

@@ -102,7 +102,6 @@ func (t *tx) commit() {
 	m := t.m
 	if n := t.started; n != nil {
 		m.room(n.peer)
-		n.keep()
 		n.peer.Suite = max(n.peer.Suite, identity.Suite1)
 		m.markPeer(n.peer)
 		m.admit(n.s, n.peer)
@@ -127,6 +126,7 @@ func (t *tx) commit() {
 		p.s.see(p.seq, p.print)
 	}
 	if n := t.started; n != nil {
+		n.keep() // after the copies, or one would bring back the keys that were used
 		m.leaveLower(t.now, n.peer)
 		m.note(n.s)
 	}

@@ -31,10 +31,65 @@ func (s *side) reads(cell []byte) bool {
 	if err == nil && len(o.Messages)+len(texts(m.FlushPoll(epoch0)...)) > 0 {
 		return true
 	}
-	return m.ownsOuter(cell, func(x *sess, it Item) bool {
+	return m.answersAnew(cell) || m.ownsOuter(cell, func(x *sess, it Item) bool {
 		_, _, err := x.olm.clone().open(it.Olm, it.Seq, func(uint64) bool { return false })
 		return err == nil
 	})
+}
+
+// answersAnew answers a start from any secret of keys that is in the rows, used
+// or not, whether or not what was carried over can be read.
+func (m *Machine) answersAnew(cell []byte) bool {
+	type keys struct {
+		seed [32]byte
+		old  *sess
+	}
+	var all []keys
+	for _, b := range m.bundles {
+		all = append(all, keys{b.Seed, nil})
+	}
+	for _, x := range m.recent {
+		all = append(all, keys{x.OwnSeed, x})
+	}
+	sealed := cell[33:]
+	body := sealed[nonceSize+tagSize:]
+	if len(body) <= headerSize {
+		return false
+	}
+	for _, a := range all {
+		k := newSecrets(a.seed)
+		plain, export, err := decapsulate(k.xwing, body[:encSize], startInfo(k.id, m.device), body[encSize:headerSize])
+		if err != nil {
+			continue
+		}
+		c, err := ParseCapsule(plain)
+		if err != nil || m.peers[c.Device] == nil {
+			continue
+		}
+		var p past
+		if a.old != nil {
+			if p, err = a.old.past(c.Carry); err != nil {
+				p = past{next: a.old.Next}
+			}
+		}
+		own := olmKeyPair(k.olm)
+		t := transcript{capsule: &c, recipient: m.device, bundle: k.id, olmKey: [32]byte(own.PublicKey), enc: body[:encSize]}
+		s := newSess(epoch0, t, newSchedule(export, p, t.hash()), false)
+		s.Peer, s.self, s.recvAEAD = c.Device, m.device, newAEAD(s.RecvKey)
+		if s.olm, err = olmAnswer(m.olm, own, m.peers[c.Device].Olm, c.OlmBase, c.OlmRatchet); err != nil {
+			continue
+		}
+		outer, err := s.unseal(sealed[:nonceSize], body, formStart)
+		if err != nil {
+			continue
+		}
+		if o, err := ParseOuter(outer); err == nil && len(o.Items) > 0 {
+			if _, _, err := s.olm.open(o.Items[0].Olm, 1, func(uint64) bool { return false }); err == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ownsOuter opens the outer layer of a cell with the keys of any session.
