@@ -47,18 +47,12 @@ const (
 	flagClockWrong = 1 << 29
 	flagDeleted    = 1 << 30
 	flagFailed     = 1 << 31
-
-	// notShown are the flags that none of the events of a timeline has: types
-	// from 64 up, which are no content, and deleted ones.
-	notShown = 0xc0 | flagDeleted
 )
 
-// shownEvent selects what a timeline shows: content that is not deleted. The
-// partial index event_time serves the queries that contain it word for word.
+// shownEvent selects what a timeline shows: no types from 64 up, as these are no
+// content, and nothing deleted. The partial index event_time serves the queries
+// that contain it word for word.
 const shownEvent = "flags & 1073742016 = 0"
-
-// TestShownEvent holds the constant above against this one.
-var _ = notShown
 
 func (e *Event) flags() (int64, error) {
 	switch {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -181,5 +180,5 @@ func (tx *Tx) unindex(events []Event) error {
 		return err
 	}
 	tx.s.log.Error("a deleted message could not leave the search index; the index is made anew at the next start", "error", err)
-	return tx.PutSetting(settingReindex, []byte(fmt.Sprint(events[0].Row)), false)
+	return tx.PutSetting(settingReindex, []byte{1}, false)
 }

@@ -129,7 +129,7 @@ func (w *world) insert(events ...*Event) {
 }
 
 func TestShownEvent(t *testing.T) {
-	if want := fmt.Sprintf("flags & %d = 0", notShown); shownEvent != want {
+	if want := fmt.Sprintf("flags & %d = 0", 0xc0|flagDeleted); shownEvent != want {
 		t.Errorf("shownEvent is %q, want %q", shownEvent, want)
 	}
 	if want := fmt.Sprint(int64(1<<eventBits - 1)); eventMask != want {

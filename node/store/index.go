@@ -106,9 +106,6 @@ func openIndexer(ctx context.Context, s *Store) (*indexer, error) {
 	if err := x.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.reconcile(ctx); err != nil {
-		return x, fmt.Errorf("search index: %w", err)
-	}
 	x.turn <- struct{}{}
 	x.bell <- struct{}{} // catch up with what was committed before
 	// It ends with the store, not with Open.
@@ -127,19 +124,13 @@ func useless(err error) bool {
 	return newer || errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeign) || errors.Is(err, ErrMissing)
 }
 
-func (x *indexer) open(ctx context.Context) error {
+func (x *indexer) open(ctx context.Context) (err error) {
 	o := fileOptions{readers: 1, normal: true, fts: true, migrations: indexMigrations}
-	d, err := x.s.openFile(ctx, IndexFile, o)
-	if err == nil {
-		var fits bool
-		if fits, err = x.fits(ctx, d); err == nil && fits {
-			x.d = d
+	if x.d, err = x.s.openFile(ctx, IndexFile, o); err == nil {
+		if err = x.prepare(ctx); err == nil {
 			return nil
 		}
-		if err == nil {
-			err = fmt.Errorf("%w: it was made from another %s", ErrForeign, AccountFile)
-		}
-		err = errors.Join(err, x.s.drop(d))
+		err = errors.Join(err, x.s.drop(x.d))
 	}
 	if !useless(err) {
 		return err
@@ -152,6 +143,29 @@ func (x *indexer) open(ctx context.Context) error {
 		return err
 	}
 	return x.s.Write(ctx, func(tx *Tx) error { return tx.PutSetting(settingReindex, nil, false) })
+}
+
+// prepare makes sure that the index belongs to account.db and holds no more than
+// that.
+func (x *indexer) prepare(ctx context.Context) error {
+	fits, err := x.fits(ctx, x.d)
+	if err == nil && !fits {
+		err = fmt.Errorf("%w: it was made from another %s, or a deletion could not reach it", ErrForeign, AccountFile)
+	}
+	if err != nil {
+		return err
+	}
+	return x.reconcile(ctx)
+}
+
+// look reads the index. What shows that it is damaged has it made anew at the
+// next start.
+func (x *indexer) look(ctx context.Context, f func(*Tx) error) error {
+	err := x.d.read(ctx, f)
+	if useless(err) && !x.broken.Swap(true) {
+		x.s.log.Error("the search index is damaged; it is made anew at the next start", "error", err)
+	}
+	return err
 }
 
 // drop closes a database that is not used any more.
@@ -241,8 +255,9 @@ func (x *indexer) failed(ctx context.Context, err error) {
 		return
 	}
 	if useless(err) {
-		x.broken.Store(true)
-		x.s.log.Error("the search index is damaged; it is made anew at the next start", "error", err)
+		if !x.broken.Swap(true) {
+			x.s.log.Error("the search index is damaged; it is made anew at the next start", "error", err)
+		}
 		return
 	}
 	x.s.log.Warn("messages could not be indexed; trying again", "error", err)

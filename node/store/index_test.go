@@ -120,7 +120,7 @@ func TestIndexIsMadeAnew(t *testing.T) {
 		"no database": func(dir string, _ *world) {
 			must(os.WriteFile(index(dir), bytes.Repeat([]byte("not a database. "), 4096), 0o600))
 		},
-		"of another home": func(dir string, w *world) {
+		"of another home": func(dir string, _ *world) {
 			other := t.TempDir()
 			o := testOptions(other)
 			o.IDs = map[string][16]byte{AccountFile: {1}, IndexFile: {99}, NetFile: {3}}
@@ -131,8 +131,8 @@ func TestIndexIsMadeAnew(t *testing.T) {
 			must(err)
 			must(os.WriteFile(index(dir), b, 0o600))
 		},
-		"of another account.db": func(dir string, w *world) {
-			w = newWorld(t, t.TempDir())
+		"of another account.db": func(dir string, _ *world) {
+			w := newWorld(t, t.TempDir())
 			e := w.message(0, false, 1, 0, "elsewhere")
 			w.insert(&e)
 			w.drain()

@@ -67,7 +67,7 @@ type finder struct {
 }
 
 func (f *finder) find(ctx context.Context) ([]Hit, error) {
-	if err := f.s.index.d.read(ctx, f.bounds); err != nil {
+	if err := f.s.index.look(ctx, f.bounds); err != nil {
 		return nil, err
 	}
 	if err := f.s.Read(ctx, f.tail); err != nil {
@@ -223,7 +223,7 @@ func (f *finder) inOrder(ctx context.Context) error {
 	for below := f.below; len(f.hits)-had < f.Limit; page *= 2 {
 		page = min(page, max(pageMost, f.Limit))
 		var rows []Row
-		err := f.s.index.d.read(ctx, func(tx *Tx) (err error) {
+		err := f.s.index.look(ctx, func(tx *Tx) (err error) {
 			rows, err = list(tx, "the search index", scanRow,
 				"SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? AND rowid > ? ORDER BY rowid DESC LIMIT ?", match, below, f.above, page)
 			return err
@@ -293,7 +293,7 @@ type lateRow struct {
 // lateRows gives up to limit late rows that match and lie before end, the newest
 // by time first.
 func (f *finder) lateRows(ctx context.Context, match string, end lateRow, limit int) (rows []lateRow, err error) {
-	err = f.s.index.d.read(ctx, func(tx *Tx) (err error) {
+	err = f.s.index.look(ctx, func(tx *Tx) (err error) {
 		rows, err = list(tx, "the search index", func(st *sqlite3.Stmt) (lateRow, error) {
 			return lateRow{Row(st.ColumnInt64(0)), st.ColumnInt64(1)}, nil
 		}, `SELECT l.row, l.at FROM words w JOIN late l ON l.row = w.rowid
@@ -306,7 +306,7 @@ func (f *finder) lateRows(ctx context.Context, match string, end lateRow, limit 
 // lateBefore gives the time of the newest late event from oldest on and before
 // end.
 func (f *finder) lateBefore(ctx context.Context, end lateRow, oldest int64) (at int64, found bool, err error) {
-	err = f.s.index.d.read(ctx, func(tx *Tx) (err error) {
+	err = f.s.index.look(ctx, func(tx *Tx) (err error) {
 		found, err = tx.one("SELECT at FROM late WHERE (at, row) < (?, ?) AND at >= ? ORDER BY at DESC LIMIT 1",
 			func(st *sqlite3.Stmt) { at = st.ColumnInt64(0) }, end.at, end.row, oldest)
 		return err
@@ -346,7 +346,7 @@ func (s *Store) FindEvent(ctx context.Context, prefix string) (Event, error) {
 	}
 	var st indexState
 	var rows []Row
-	err := s.index.d.read(ctx, func(tx *Tx) (err error) {
+	err := s.index.look(ctx, func(tx *Tx) (err error) {
 		if st, err = tx.indexState(); err == nil {
 			rows, err = list(tx, "the search index", scanRow, "SELECT rowid FROM words WHERE words MATCH ? LIMIT 64", match)
 		}
