@@ -254,7 +254,7 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 			return err
 		}
 		d.queue.items, d.queue.sent, d.queue.tail = nil, 0, false
-		l.then(l.hub.marked)
+		l.then(l.hub.gaveUp)
 		if link := d.queue.link; link != nil {
 			l.then(func() {
 				link.close()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 // noticeQueue is how many notices wait for a reader that does not read; older
@@ -32,12 +33,26 @@ type hub struct {
 	marks   chan struct{} // closed and replaced when something was read, or given up
 	waits   map[store.Row][]chan uint8
 	acked   map[store.Row]uint8 // by which route: events with a receipt that is not yet in the store
+	said    map[event.ID]said   // own messages of which no receipt is in the store, as far as there is room
+	saidIDs map[store.Row]event.ID
+	saidLen int // bytes in said
 	notices map[chan Notice]bool
+}
+
+// saidMemory bounds the messages that are waited for from memory: 4 MiB are
+// 4,096 of 1 KiB. Others are looked up, which takes longer.
+const saidMemory = 4 << 20
+
+// said is an own message that is on its way.
+type said struct {
+	conv event.ConversationID
+	e    store.Event
 }
 
 func newHub() *hub {
 	return &hub{
-		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan uint8{}, acked: map[store.Row]uint8{}, notices: map[chan Notice]bool{},
+		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan uint8{}, acked: map[store.Row]uint8{},
+		said: map[event.ID]said{}, saidIDs: map[store.Row]event.ID{}, notices: map[chan Notice]bool{},
 	}
 }
 
@@ -60,18 +75,47 @@ func (h *hub) after() (<-chan struct{}, uint64) {
 
 // await registers for the first receipt of an own event: the channel gives the
 // route that it came by. The second channel is
-// closed when any message was read by the other side, or given up: then the
-// event is worth another look.
+// closed when any message was read by the other side, or given up: then the event
+// is worth another look.
 func (h *hub) await(row store.Row) (receipt chan uint8, marks <-chan struct{}) {
 	receipt = make(chan uint8, 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.register(row, receipt)
+	return receipt, h.marks
+}
+
+// awaitSaid is await for a message that was said a moment ago. False: there is
+// none of that id, or its receipt is in the store.
+func (h *hub) awaitSaid(id event.ID) (s said, receipt chan uint8, marks <-chan struct{}, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok = h.said[id]; ok {
+		receipt = make(chan uint8, 1)
+		h.register(s.e.Row, receipt)
+	}
+	return s, receipt, h.marks, ok
+}
+
+// register has a receipt reported, now if it is there. The lock is held.
+func (h *hub) register(row store.Row, receipt chan uint8) {
 	if route, ok := h.acked[row]; ok {
 		receipt <- route
-		return receipt, h.marks
+		return
 	}
 	h.waits[row] = append(h.waits[row], receipt)
-	return receipt, h.marks
+}
+
+// remember keeps an own message that was just stored for those who will wait
+// for its receipt.
+func (h *hub) remember(conv event.ConversationID, e store.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.saidLen+len(e.Raw) > saidMemory {
+		return
+	}
+	h.said[e.ID], h.saidIDs[e.Row] = said{conv, e}, e.ID
+	h.saidLen += len(e.Raw)
 }
 
 // marked tells that something was read by the other side, or given up.
@@ -80,6 +124,16 @@ func (h *hub) marked() {
 	defer h.mu.Unlock()
 	close(h.marks)
 	h.marks = make(chan struct{})
+}
+
+// gaveUp tells that messages will not be delivered any more: everybody looks again.
+func (h *hub) gaveUp() {
+	h.mu.Lock()
+	clear(h.said)
+	clear(h.saidIDs)
+	h.saidLen = 0
+	h.mu.Unlock()
+	h.marked()
 }
 
 func (h *hub) forget(row store.Row, ch chan uint8) {
@@ -117,6 +171,11 @@ func (h *hub) stored(items []item) {
 	defer h.mu.Unlock()
 	for _, i := range items {
 		delete(h.acked, i.event)
+		if id, ok := h.saidIDs[i.event]; ok {
+			h.saidLen -= len(h.said[id].e.Raw)
+			delete(h.said, id)
+			delete(h.saidIDs, i.event)
+		}
 	}
 }
 

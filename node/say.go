@@ -107,6 +107,9 @@ func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, 
 	}
 	if typ.Class() == event.Content {
 		c.LastAt = now
+		if len(to) > 0 {
+			l.then(func() { l.hub.remember(c.ID, e) })
+		}
 	}
 	l.spoken[c] = true
 	return e, nil

@@ -58,6 +58,11 @@ func (n *Node) SendOnce(ctx context.Context, conv event.ConversationID, c Conten
 	if err != nil {
 		return Message{}, err
 	}
+	return n.outgoing(conv, e)
+}
+
+// outgoing renders an own event that is queued, or needs nobody's receipt.
+func (n *Node) outgoing(conv event.ConversationID, e store.Event) (Message, error) {
 	ev, err := event.Parse(e.Raw)
 	if err != nil {
 		return Message{}, err
@@ -132,6 +137,11 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 	if want < 0 {
 		return Message{}, usage("Wait for queued, delivered or read.", "%q is not a state to wait for", event.Clean(state, 20))
 	}
+	if want <= slices.Index(progress, "delivered") {
+		if m, done, err := n.waitSaid(ctx, id, state); done {
+			return m, err
+		}
+	}
 	e, err := n.store.FindEvent(ctx, hexID(id))
 	if err != nil {
 		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
@@ -152,12 +162,40 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 		case <-marks:
 		case <-ctx.Done():
 			n.hub.forget(e.Row, receipt)
-			return m, &Error{Kind: KindTimeout, Text: "not " + state + " in time", Next: "It stays queued and goes out by itself; see: kinloom why " + hexID(id)[:16] + "."}
+			return m, tooLate(id, state)
 		case <-n.ended:
 			return m, ErrClosed
 		}
 		n.hub.forget(e.Row, receipt)
 	}
+}
+
+// waitSaid waits for the receipt of a message that was said a moment ago, without
+// a look at the store. Not done: the message has to be looked up.
+func (n *Node) waitSaid(ctx context.Context, id event.ID, state string) (m Message, done bool, err error) {
+	s, receipt, marks, ok := n.hub.awaitSaid(id)
+	if !ok {
+		return m, false, nil
+	}
+	defer n.hub.forget(s.e.Row, receipt)
+	if m, err = n.outgoing(s.conv, s.e); err != nil || state == "queued" {
+		return m, true, err
+	}
+	select {
+	case route := <-receipt:
+		m.State, m.Route = "delivered", routeName(route)
+		return m, true, nil
+	case <-marks:
+		return m, false, nil
+	case <-ctx.Done():
+		return m, true, tooLate(id, state)
+	case <-n.ended:
+		return m, true, ErrClosed
+	}
+}
+
+func tooLate(id event.ID, state string) error {
+	return &Error{Kind: KindTimeout, Text: "not " + state + " in time", Next: "It stays queued and goes out by itself; see: kinloom why " + hexID(id)[:16] + "."}
 }
 
 func (n *Node) shown(ctx context.Context, row store.Row) (Message, error) {
