@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 //	keep NAME REGEXP         the first group of the last stdout's match goes to $NAME
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: "testdata/script", Deadline: time.Now().Add(5 * time.Minute),
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"DATA", "CONFIG", "STATE", "CACHE"} {
 				env.Setenv("XDG_"+name+"_HOME", filepath.Join(env.WorkDir, "xdg", strings.ToLower(name)))
@@ -144,9 +145,12 @@ func scriptDown(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// walk visits every command below root.
+// walk visits every command below root that people see.
 func walk(root *cobra.Command, visit func(path, example string)) {
 	for _, cmd := range root.Commands() {
+		if cmd.Hidden {
+			continue
+		}
 		visit(cmd.CommandPath(), cmd.Example)
 		walk(cmd, visit)
 	}
