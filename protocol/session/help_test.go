@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -253,10 +254,8 @@ func (m *Machine) snapshot() []byte {
 	for _, id := range ids {
 		s := m.sessions[id]
 		out = fmt.Appendf(out, "%+v %+v %x %x %v %v %v\n", s.fixed, s.moving, s.olm.pickle(), s.Header, s.PeerAdvert != nil, s.Control, s.prints)
-		for seq := range uint64(MaxSeq + 1) {
-			if b, ok := s.held[seq]; ok {
-				out = fmt.Appendf(out, "%d %x\n", seq, b)
-			}
+		for _, seq := range slices.Sorted(maps.Keys(s.held)) {
+			out = fmt.Appendf(out, "%d %x\n", seq, s.held[seq])
 		}
 	}
 	return out

@@ -337,7 +337,7 @@ func TestCellBits(t *testing.T) {
 			b.refuses(t, fmt.Sprintf("first %d bytes", n), cell[:n], nil)
 		}
 		for i := range len(cell) * 8 {
-			if !started && i > 4000 && i%5 != 0 {
+			if i > 1000 && i%5 != 0 && !started || testing.Short() && i%31 != 0 {
 				continue
 			}
 			c := bytes.Clone(cell)

@@ -329,6 +329,3 @@ func (m *Machine) expire(now time.Time) {
 		}
 	}
 }
-
-// Known reports whether the machine was told of a device.
-func (m *Machine) Known(dev identity.DeviceID) bool { return m.peers[dev] != nil }

@@ -66,11 +66,6 @@ func readWhole(t *testing.T) wholeSession {
 
 func hex32(t *testing.T, s string) [32]byte { return [32]byte(hexBytes(t, s)) }
 
-func seed16(name string) [16]byte {
-	x := seed32(name)
-	return [16]byte(x[:16])
-}
-
 // TestDerivation: the values of SPEC 3 as they are frozen.
 func TestDerivation(t *testing.T) {
 	w := readWhole(t)
