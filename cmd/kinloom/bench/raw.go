@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	rawProtocol = "/kinloom/bench/raw"
+	rawProtocol = "/bench/raw/1"
 	rawAck      = 32 // bytes of an acknowledgement
 )
 
