@@ -33,9 +33,10 @@ type hub struct {
 	marks   chan struct{} // closed and replaced when something was read, or given up
 	waits   map[store.Row][]chan uint8
 	acked   map[store.Row]uint8 // by which route: events with a receipt that is not yet in the store
-	said    map[event.ID]said   // own messages of which no receipt is in the store, as far as there is room
+	said    map[event.ID]said   // own messages that nobody has received yet, and the last that somebody has
 	saidIDs map[store.Row]event.ID
-	saidLen int // bytes in said
+	saidLen int         // bytes in said
+	past    []store.Row // those of said whose receipt is in the store, oldest first
 	notices map[chan Notice]bool
 }
 
@@ -43,10 +44,16 @@ type hub struct {
 // 4,096 of 1 KiB. Others are looked up, which takes longer.
 const saidMemory = 4 << 20
 
-// said is an own message that is on its way.
+// saidPast is how many messages are kept whose receipt is in the store: who sent
+// one may wait for it a little later.
+const saidPast = 256
+
+// said is an own message that was said a moment ago.
 type said struct {
-	conv event.ConversationID
-	e    store.Event
+	conv     event.ConversationID
+	e        store.Event
+	received bool // a receipt is in the store, which came by this route
+	route    uint8
 }
 
 func newHub() *hub {
@@ -86,12 +93,16 @@ func (h *hub) await(row store.Row) (receipt chan uint8, marks <-chan struct{}) {
 }
 
 // awaitSaid is await for a message that was said a moment ago. False: there is
-// none of that id, or its receipt is in the store.
+// none of that id in memory.
 func (h *hub) awaitSaid(id event.ID) (s said, receipt chan uint8, marks <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s, ok = h.said[id]; ok {
-		receipt = make(chan uint8, 1)
+	s, ok = h.said[id]
+	receipt = make(chan uint8, 1)
+	switch {
+	case s.received:
+		receipt <- s.route
+	case ok:
 		h.register(s.e.Row, receipt)
 	}
 	return s, receipt, h.marks, ok
@@ -114,7 +125,7 @@ func (h *hub) remember(conv event.ConversationID, e store.Event) {
 	if h.saidLen+len(e.Raw) > saidMemory {
 		return
 	}
-	h.said[e.ID], h.saidIDs[e.Row] = said{conv, e}, e.ID
+	h.said[e.ID], h.saidIDs[e.Row] = said{conv: conv, e: e}, e.ID
 	h.saidLen += len(e.Raw)
 }
 
@@ -131,7 +142,7 @@ func (h *hub) gaveUp() {
 	h.mu.Lock()
 	clear(h.said)
 	clear(h.saidIDs)
-	h.saidLen = 0
+	h.saidLen, h.past = 0, nil
 	h.mu.Unlock()
 	h.marked()
 }
@@ -170,13 +181,31 @@ func (h *hub) stored(items []item) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, i := range items {
+		route := h.acked[i.event]
 		delete(h.acked, i.event)
-		if id, ok := h.saidIDs[i.event]; ok {
-			h.saidLen -= len(h.said[id].e.Raw)
-			delete(h.said, id)
-			delete(h.saidIDs, i.event)
+		id, ok := h.saidIDs[i.event]
+		if !ok {
+			continue
+		}
+		s := h.said[id]
+		s.received, s.route = true, route
+		h.said[id] = s
+		if h.past = append(h.past, i.event); len(h.past) > saidPast {
+			h.pass(h.past[0])
+			h.past = h.past[1:]
 		}
 	}
+}
+
+// pass forgets a message that was received. The lock is held.
+func (h *hub) pass(row store.Row) {
+	id, ok := h.saidIDs[row]
+	if !ok {
+		return
+	}
+	h.saidLen -= len(h.said[id].e.Raw)
+	delete(h.said, id)
+	delete(h.saidIDs, row)
 }
 
 // notice hands n to every watcher that has room.
