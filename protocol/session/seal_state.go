@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -55,10 +56,13 @@ func (m *Machine) sealing(now time.Time, to identity.DeviceID) (*sess, error) {
 	}
 	if s.PeerAdvert != nil && (s.due(now) || s.Sent >= MaxSeq) {
 		old := s
-		var err error
-		if s, err = m.begin(now, p, old.PeerAdvert, old); err != nil {
+		next, err := m.begin(now, p, old.PeerAdvert, old)
+		switch {
+		case err == nil:
+			s = next
+		case !errors.Is(err, ErrBundle):
 			return nil, err
-		}
+		} // else: keys that are none harm only the one who advertised them; the session goes on to its end
 		old.PeerAdvert = nil // used once
 		m.unmark(keySession(rowAdvert, old.ID))
 		old.rows.advert = false
