@@ -70,8 +70,8 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 		return nil, err
 	}
 	defer func() { d.writer <- c }()
-	tx := &Tx{d: d, c: c, s: d.s, changed: d.changed.Load(), bound: d.bound}
-	if err := c.run(ctx, tx, c.immediate, f); err != nil {
+	tx := &Tx{d: d, c: c, s: d.s, begin: c.immediate, changed: d.changed.Load(), bound: d.bound}
+	if err := c.run(ctx, tx, f); err != nil {
 		if syncFailed(err) {
 			c, err = d.distrust(c, err)
 		}
@@ -79,6 +79,9 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 	}
 	d.changed.Store(tx.changed)
 	d.bound = tx.bound
+	if !tx.begun {
+		return tx.after, nil
+	}
 	d.commits.Add(1)
 	if d.due() {
 		c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_PASSIVE) // logged and counted there
@@ -93,7 +96,7 @@ func (d *database) read(ctx context.Context, f func(*Tx) error) error {
 		return err
 	}
 	defer func() { d.readers <- c }()
-	return d.mapError(c.run(ctx, &Tx{d: d, c: c, s: d.s, readOnly: true}, c.deferred, f))
+	return d.mapError(c.run(ctx, &Tx{d: d, c: c, s: d.s, begin: c.deferred, readOnly: true}, f))
 }
 
 // take waits for a connection.

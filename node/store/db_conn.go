@@ -251,9 +251,10 @@ func newConn(c *sqlite3.Conn) (*conn, error) {
 	return n, nil
 }
 
-// run executes f between begin and commit. A failed transaction is rolled back
-// before run returns, also when f panics.
-func (c *conn) run(ctx context.Context, tx *Tx, begin *sqlite3.Stmt, f func(*Tx) error) (err error) {
+// run executes f between tx.begin and commit; a function that runs no statement
+// costs neither. A failed transaction is rolled back before run returns, also
+// when f panics.
+func (c *conn) run(ctx context.Context, tx *Tx, f func(*Tx) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -274,9 +275,6 @@ func (c *conn) run(ctx context.Context, tx *Tx, begin *sqlite3.Stmt, f func(*Tx)
 			err = context.Cause(ctx)
 		}
 	}()
-	if err := begin.Exec(); err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
 	if err := f(tx); err != nil {
 		return err
 	}
@@ -285,6 +283,9 @@ func (c *conn) run(ctx context.Context, tx *Tx, begin *sqlite3.Stmt, f func(*Tx)
 	}
 	if err := tx.reserve(); err != nil {
 		return err
+	}
+	if !tx.begun {
+		return nil
 	}
 	// From here on the outcome must be known: a commit is not interrupted.
 	c.SetInterrupt(idle)

@@ -15,6 +15,8 @@ type Tx struct {
 	s        *Store
 	d        *database
 	c        *conn
+	begin    *sqlite3.Stmt // run before the first statement
+	begun    bool
 	readOnly bool
 	over     bool
 	changed  uint64   // last number given out
@@ -134,6 +136,12 @@ func (tx *Tx) prepare(sql string) (_ *sqlite3.Stmt, own bool, _ error) {
 	}
 	if tx.err != nil {
 		return nil, false, tx.err
+	}
+	if !tx.begun {
+		if err := tx.begin.Exec(); err != nil {
+			return nil, false, tx.failed(fmt.Errorf("begin: %w", err))
+		}
+		tx.begun = true
 	}
 	st := tx.c.stmts[sql]
 	if st != nil && !st.Busy() {
