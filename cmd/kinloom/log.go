@@ -89,8 +89,8 @@ func (l *logFile) Close() error {
 	return l.file.Close()
 }
 
-// private matches what no log holds above debug level: identities, keys, and addresses of people.
-var private = regexp.MustCompile(`did:key:[A-Za-z0-9]+|\b[0-9a-fA-F]{24,}\b|[\w.+-]+@[\w-]+\.[\w.-]+|\+[0-9][0-9 ()-]{6,}[0-9]`)
+// private matches what no log holds above debug level: identities, keys, and addresses of people and of machines.
+var private = regexp.MustCompile(`did:key:[A-Za-z0-9]+|\b[0-9a-fA-F]{24,}\b|[\w.+-]+@[\w-]+\.[\w.-]+|\+[0-9][0-9 ()-]{6,}[0-9]|/ip[46]/[^/\s]+|\b\d{1,3}(?:\.\d{1,3}){3}\b|\[[0-9a-fA-F:]{4,}(?:%\w+)?\]`)
 
 // logger writes to the log, with ids shortened and addresses of people left out.
 func logger(l *logFile) *slog.Logger {

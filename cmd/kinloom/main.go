@@ -18,6 +18,8 @@ import (
 
 	"charm.land/fang/v2"
 	"github.com/charmbracelet/x/term"
+
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // version is set when a release is built.
@@ -34,6 +36,8 @@ func run(args []string, t terminal) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	p2p.LibraryLog(nil) // libp2p would write addresses to stderr
+	harden()
 	a := &app{term: t, env: os.Getenv}
 	root := a.root()
 	root.SetArgs(args)
