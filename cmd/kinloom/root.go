@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -128,10 +129,8 @@ func between(low, high int) cobra.PositionalArgs {
 		case len(args) > high:
 			return usage(next, "%s takes no %q; put quotes around what has blanks", cmd.CommandPath(), clean(args[high], 40))
 		}
-		for _, arg := range args[:low] {
-			if arg == "" {
-				return usage(next, "an argument of %s is empty", cmd.CommandPath())
-			}
+		if slices.Contains(args[:low], "") {
+			return usage(next, "an argument of %s is empty", cmd.CommandPath())
 		}
 		return nil
 	}
