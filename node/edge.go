@@ -359,17 +359,6 @@ func (e *edge) serveContact(ctx context.Context, s network.Stream) {
 	}
 }
 
-// freshBundle makes a bundle for the other side of a live stream; its secrets
-// are on disk before it is handed out.
-func (n *Node) freshBundle(ctx context.Context) ([]byte, error) {
-	var b []byte
-	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
-		b, err = l.acct.sessions.Bundle(l.now(), true)
-		return err
-	})
-	return b, err
-}
-
 // Found implements p2p.Handler: a neighbour on the LAN. Whether it is a contact,
 // a hello tells; nobody else learns anything by it.
 func (e *edge) Found(info peer.AddrInfo) {

@@ -91,11 +91,7 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 		if err := l.nameFree(o.Name, result.Peer.Person()); err != nil {
 			return err
 		}
-		bundle, err := freshBundle(result.Peer, l.now())
-		if err != nil {
-			return err
-		}
-		c, err := l.befriend(tx, result.Met, store.Accepted, addrs)
+		c, err := l.begin(tx, result.Met, addrs)
 		if err != nil {
 			return err
 		}
@@ -107,7 +103,7 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 			}
 			l.acct.contacts[named.Person] = &named
 		}
-		return l.begin(tx, c, result.Peer.Device(), bundle)
+		return l.greet(tx, c)
 	})
 	if err != nil {
 		return Added{}, err
@@ -151,7 +147,7 @@ func (n *Node) introduce(ctx context.Context) (contact.Self, error) {
 	err := n.change(ctx, func(l *loop, _ *store.Tx) error {
 		now := l.now()
 		once, err := l.acct.sessions.Bundle(now, true)
-		if err != nil {
+		if err != nil && !errors.Is(err, session.ErrLimit) { // then the static one does
 			return err
 		}
 		static, err := l.acct.sessions.Bundle(now, false)
@@ -239,22 +235,40 @@ func freshBundle(p contact.Peer, now time.Time) ([]byte, error) {
 		bundle = p.Static
 	}
 	if _, err := session.ParseBundle(bundle, p.Record.Device, now); err != nil {
-		return nil, &Error{Kind: KindRefused, Err: err, Text: "the other side's keys do not verify", Next: "Check both clocks, update both, then ask for a new invite."}
+		return nil, badKeys(err)
 	}
 	return bundle, nil
 }
 
+func badKeys(err error) error {
+	return &Error{Kind: KindRefused, Err: err, Text: "the other side's keys do not verify", Next: "Check both clocks, update both, then ask for a new invite."}
+}
+
 // begin starts the session with the device that an exchange has just proved,
-// from its fresh bundle, and greets it.
-func (l *loop) begin(tx *store.Tx, c *conversation, d identity.DeviceID, bundle []byte) error {
-	remote, ok := l.acct.remote(d)
-	if !ok {
-		return fmt.Errorf("device %s of a verified exchange is not certified", d.Short())
+// from its fresh bundle, and makes its person a contact. Where the other side is
+// at fault nothing has changed.
+func (l *loop) begin(tx *store.Tx, met contact.Met, addrs [][]byte) (*conversation, error) {
+	p := met.Peer
+	if c, ok := l.acct.contacts[p.Person()]; ok && c.Trust == store.Blocked {
+		return nil, refused("Unblock first: kinloom contact unblock "+shownName(c)+".", "%s is blocked", shownName(c))
 	}
-	if err := l.acct.sessions.Start(l.now(), remote, bundle); err != nil {
-		return fmt.Errorf("start a session: %w", err)
+	bundle, err := freshBundle(p, l.now())
+	if err != nil {
+		return nil, err
 	}
-	return l.greet(tx, c)
+	_, known := l.acct.devices[p.Device()]
+	remote := session.Remote{Device: p.Device(), Record: p.Record, RecordHash: p.RecordHash, Head: p.Log.Head()}
+	if err = l.acct.sessions.Start(l.now(), remote, bundle); err != nil {
+		err = badKeys(err)
+	}
+	var c *conversation
+	if err == nil {
+		c, err = l.befriend(tx, met, store.Accepted, addrs)
+	}
+	if err != nil && !known {
+		l.acct.sessions.Forget(p.Device())
+	}
+	return c, err
 }
 
 // Admit implements contact.Host for the inviter's side.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
@@ -136,4 +137,18 @@ func (k *link) Bundle(b []byte) {
 	if len(b) > 0 {
 		k.edge.hand(bundleIn{link: k, bundle: b})
 	}
+}
+
+// freshBundle makes a bundle for the other side of a live stream; its secrets
+// are on disk before it is handed out. It is one for a single start, unless too
+// many of those are out.
+func (n *Node) freshBundle(ctx context.Context) ([]byte, error) {
+	var b []byte
+	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
+		if b, err = l.acct.sessions.Bundle(l.now(), true); errors.Is(err, session.ErrLimit) {
+			b, err = l.acct.sessions.Bundle(l.now(), false)
+		}
+		return err
+	})
+	return b, err
 }

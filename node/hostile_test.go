@@ -1,0 +1,100 @@
+package node_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/dm"
+)
+
+// attacked runs f with an honest pair of nodes, Ada and Bob, and a mallory, in
+// virtual time. After it Ada must still hear Bob and Bob Ada, at once.
+func attacked(t *testing.T, f func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{Latency: 5 * time.Millisecond, BitsPerSecond: 1 << 30})
+		ada, bob := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, "", "Bob")
+		defer closeAll(t, ada, bob)
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		befriend(ctx, t, ada, bob)
+		m := newMallory(t, net, 2)
+		f(ctx, t, ada, bob, m)
+		served(ctx, t, ada, bob)
+	})
+}
+
+// served checks that two honest nodes reach each other within two seconds.
+func served(ctx context.Context, t *testing.T, ada, bob *node.Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	text := fmt.Sprintf("still there? %x", sha256.Sum256([]byte(time.Now().String())))
+	delivered(ctx, t, ada, say(ctx, t, ada, "Bob", text))
+	delivered(ctx, t, bob, say(ctx, t, bob, "Ada", text))
+}
+
+// TestBundlesRunOut: who takes as many one-time keys as there are and uses none
+// keeps nobody from becoming a contact.
+func TestBundlesRunOut(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, true)
+		for range 1100 {
+			time.Sleep(130 * time.Millisecond) // the rate of streams of one peer
+			if err := m.half(ctx, invite); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.meet(ctx, link(ctx, t, ada, false))
+		m.say(m.text("hello"))
+		if upto, _ := m.receipts(); upto == 0 {
+			t.Error("no session once the one-time keys were taken")
+		}
+	})
+}
+
+// TestBadTokens: 10,000 exchanges with tokens that nobody gave out.
+func TestBadTokens(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, true)
+		codes := map[string]int{}
+		for i := range 10_000 {
+			_, err := m.exchange(ctx, invite, func(v *contact.Invite) { v.Token[i%16] ^= byte(1 + i%255) })
+			if err == nil {
+				t.Fatal("a bad token was taken")
+			}
+			codes[fmt.Sprintf("%.60s", err)]++
+			if i%1000 == 999 {
+				served(ctx, t, ada, bob)
+			}
+		}
+		t.Log(codes)
+	})
+}
+
+// TestStartWithAGap: a session whose first message never comes costs nobody
+// else anything.
+func TestStartWithAGap(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
+		m.meet(ctx, link(ctx, t, ada, false))
+		m.seal(m.conv, m.text("never sent"))
+		second := m.seal(m.conv, m.text("second"))
+		sent := say(ctx, t, ada, "Mallory", "hello")
+		for range 3 {
+			m.fatal("send", m.send(dm.Cells{Cells: [][]byte{m.pack(second)}}))
+			served(ctx, t, ada, bob)
+		}
+		_, got := m.receipts()
+		t.Log(got, sent.State)
+		time.Sleep(time.Minute) // the wait for the first is over
+		_, got = m.receipts()
+		t.Logf("%v; Ada shows %q", got, texts(ctx, t, ada, "Mallory"))
+	})
+}
