@@ -90,7 +90,10 @@ func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, 
 	if err != nil {
 		return store.Event{}, usage("Send it in parts.", "this cannot be sent: %v", err)
 	}
-	to, _ := l.acct.targets(c, now)
+	to, expired := l.acct.targets(c, now)
+	if typ == event.Log {
+		to = append(to, expired...) // or two who were both away for long would never hear that the other has renewed
+	}
 	e := store.Event{
 		Conversation: c.Row, Seq: made.Seq, ID: made.ID, Raw: made.Raw, Type: typ, Clock: made.Clock, At: now,
 		Own: true, Targets: len(to), Protection: ProtectionDirect,
@@ -105,13 +108,11 @@ func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, 
 			return store.Event{}, err
 		}
 	}
-	if typ.Class() == event.Content {
-		c.LastAt = now
-		if len(to) > 0 {
-			l.then(func() { l.hub.remember(c.ID, e) })
-		}
+	if typ.Class() == event.Content && len(to) > 0 {
+		l.then(func() { l.hub.remember(c.ID, e) })
 	}
-	l.spoken[c] = true
+	l.spoke(c)
+	c.count(e)
 	return e, nil
 }
 
