@@ -38,6 +38,7 @@ type device struct {
 type conversation struct {
 	store.Conversation
 	graph *event.Machine
+	heard int // events of a request that were stored since the account was loaded
 }
 
 // loadAccount reads the account from tx. secrets are those of the key file.

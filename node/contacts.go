@@ -273,6 +273,13 @@ func (n *Node) AcceptRequest(ctx context.Context, who string) (Contact, error) {
 		if !ok {
 			return fmt.Errorf("conversation of a request: %w", store.ErrNotFound)
 		}
+		for id, d := range l.acct.devices { // one that said too much has no sessions any more
+			if remote, ok := l.acct.remote(id); ok && d.Person == c.Person {
+				if err := l.acct.sessions.SetRemote(remote); err != nil {
+					return err
+				}
+			}
+		}
 		return l.greet(tx, conv)
 	})
 }

@@ -36,8 +36,12 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 }
 
 // requestMessages is how many messages of somebody who waits for an answer are
-// taken: enough to say who they are, too little to fill a disk.
-const requestMessages = 32
+// taken: enough to say who they are, too little to fill a disk. requestEvents is
+// that for events of every type, and for messages that wait behind a gap.
+const (
+	requestMessages = 32
+	requestEvents   = 64
+)
 
 // tooMuch says that a link's other side is a request that has said enough. What
 // it sends further is not opened, so it stays queued there.
@@ -52,6 +56,22 @@ func (l *loop) tooMuch(k *link) bool {
 	}
 	c, ok := l.acct.pair(d.Person)
 	return ok && c.Unread >= requestMessages
+}
+
+// asks says that a device is of somebody who waits to be made a contact.
+func (l *loop) asks(d *device) bool {
+	c, ok := l.acct.contacts[d.Person]
+	return ok && c.State == store.Request
+}
+
+// refuse ends the sessions of a request that said too much. What it said last is
+// not stored, so it must not be receipted either; on its side it stays queued.
+func (l *loop) refuse(d *device, from *link) {
+	l.wrote = true
+	l.acct.sessions.Forget(d.ID)
+	if from != nil {
+		l.then(from.close)
+	}
 }
 
 // unopened answers a cell that did not open, or drops it.
@@ -86,6 +106,10 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 	}
 	if c, ok := l.acct.contacts[d.Person]; ok && (c.Trust == store.Blocked || c.State == store.Removed) {
 		return nil // silently: a blocked person learns nothing, not even that
+	}
+	if l.asks(d) && o.Held > requestEvents {
+		l.refuse(d, from)
+		return nil
 	}
 	if o.Mark != nil {
 		l.acked(d, o.Session, *o.Mark, from)
@@ -161,6 +185,12 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	if ev.Type.Class() == event.Ephemeral {
 		return nil
 	}
+	if l.asks(d) {
+		if c.heard++; c.heard > requestEvents {
+			l.refuse(d, from)
+			return nil
+		}
+	}
 	var held event.ID
 	if !c.graph.Above(d.ID, ev.Seq) {
 		known, err := tx.EventByKey(c.Row, d.Row, ev.Seq)
@@ -231,9 +261,10 @@ func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event)
 			return nil
 		}
 		for _, m := range mark.Marks {
-			if m.Device == l.acct.device {
+			upto := min(m.Seq, c.graph.Latest(l.acct.device).Seq) // nobody has read what was not said yet
+			if m.Device == l.acct.device && upto > 0 {
 				l.then(l.hub.marked)
-				return tx.PutReadMark(store.ReadMark{Conversation: c.Row, Person: d.Person, Upto: m.Seq, At: l.now()})
+				return tx.PutReadMark(store.ReadMark{Conversation: c.Row, Person: d.Person, Upto: upto, At: l.now()})
 			}
 		}
 		return nil

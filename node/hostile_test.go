@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/dm"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 // attacked runs f with an honest pair of nodes, Ada and Bob, and a mallory, in
@@ -96,5 +99,98 @@ func TestStartWithAGap(t *testing.T) {
 		time.Sleep(time.Minute) // the wait for the first is over
 		_, got = m.receipts()
 		t.Logf("%v; Ada shows %q", got, texts(ctx, t, ada, "Mallory"))
+	})
+}
+
+// TestRequestIsBounded: somebody who waits for an answer to a public invite gets
+// a few messages stored, of whatever type, over whatever streams.
+func TestRequestIsBounded(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, true)
+		m.meet(ctx, invite)
+		name, err := event.Name{Name: "M"}.Append()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := ada.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		upto := uint64(0)
+		for range 6 {
+			for range 50 {
+				if m.send(dm.Cells{Cells: [][]byte{m.pack(m.seal(m.conv, m.event(event.Profile, name)))}}) != nil {
+					break
+				}
+			}
+			more, _ := m.receipts()
+			upto = max(upto, more)
+			m.reopen(ctx, invite)
+		}
+		after, err := ada.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if upto > 64 || after.Messages-before.Messages > 64 {
+			t.Errorf("%d events of a request are stored, receipted up to %d", after.Messages-before.Messages, upto)
+		}
+		if _, err := ada.AcceptRequest(ctx, m.root.Person().String()); err != nil {
+			t.Fatal(err)
+		}
+		m.reopen(ctx, invite)
+		m.say(m.text("back to reason"))
+		if _, got := m.receipts(); !slices.Contains(got, "dm.WantBundle") {
+			t.Errorf("after it was accepted Ada answers %v, and asks for no bundle to begin anew", got)
+		}
+	})
+}
+
+// TestReadMarkBeyondWhatWasSaid: a contact that claims to have read what was not
+// said yet does not make it read.
+func TestReadMarkBeyondWhatWasSaid(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		m.meet(ctx, link(ctx, t, ada, false))
+		m.say(m.text("hello"))
+		marks, err := event.Marks{Marks: []event.Mark{{Device: m.victim.Device, Seq: event.MaxSeq}}}.Append()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.say(m.event(event.ReadMark, marks))
+		m.receipts()
+		_ = m.stream.Reset()
+		_ = m.host.Close()
+		sent := say(ctx, t, ada, "Mallory", "never read")
+		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if got, err := ada.Wait(wait, sent.ID, "delivered"); err == nil || got.State != "queued" {
+			t.Errorf("a message that went nowhere is %q (%v)", got.State, err)
+		}
+		got, err := ada.Message(ctx, fmt.Sprintf("%x", sent.ID[:]))
+		if err != nil || got.State != "queued" {
+			t.Errorf("a message that went nowhere is %q (%v)", got.State, err)
+		}
+	})
+}
+
+// TestRequestThatWithholdsTheFirst: messages behind a gap are no way around that
+// bound.
+func TestRequestThatWithholdsTheFirst(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		m.meet(ctx, link(ctx, t, ada, true))
+		m.seal(m.conv, m.text("never sent"))
+		big := strings.Repeat("x", 12_000)
+		sent := 0
+		for range 500 {
+			if m.send(dm.Cells{Cells: [][]byte{m.pack(m.seal(m.conv, m.text(big)))}}) != nil {
+				break
+			}
+			sent++
+		}
+		m.receipts()
+		time.Sleep(time.Minute) // the wait for the first is over
+		s, err := ada.Status(ctx)
+		if err != nil || s.Unread > 64 {
+			t.Errorf("%d of %d messages of a request are stored (%v)", s.Unread, sent, err)
+		}
 	})
 }
