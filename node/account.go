@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -26,6 +27,7 @@ type account struct {
 	byRow    map[store.Row]*device
 	convs    map[event.ConversationID]*conversation
 	convRows map[store.Row]*conversation
+	recalled []*conversation // whose rows were behind their events when they were loaded
 }
 
 // device is another device: a contact's, or an own one.
@@ -77,16 +79,8 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 			a.addDevice(d)
 		}
 	}
-	convs, err := tx.Conversations()
-	if err != nil {
+	if err := a.loadConversations(tx); err != nil {
 		return nil, err
-	}
-	for i := range convs {
-		latest, err := tx.Latest(convs[i].Row)
-		if err != nil {
-			return nil, err
-		}
-		a.addConversation(convs[i], latest)
 	}
 	self, ok := a.devices[a.device]
 	if !ok {
@@ -118,6 +112,69 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 		}
 	}
 	return a, nil
+}
+
+// loadConversations reads every conversation. The rows of those that were busy
+// when the process ended may be behind their events: all are written at once, so
+// it is the events above the highest number of a row that they lack.
+func (a *account) loadConversations(tx *store.Tx) error {
+	convs, err := tx.Conversations()
+	if err != nil {
+		return err
+	}
+	var upto store.Row
+	for i := range convs {
+		upto = max(upto, store.Row(convs[i].Changed))
+	}
+	for i := range convs {
+		latest, err := tx.Latest(convs[i].Row, upto)
+		if err != nil {
+			return err
+		}
+		a.addConversation(convs[i], latest)
+	}
+	events, err := tx.EventsAfter(upto)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if c, ok := a.convRows[e.Conversation]; ok {
+			a.recall(c, e)
+		}
+	}
+	return nil
+}
+
+// recall has a conversation take in an event that it lacks.
+func (a *account) recall(c *conversation, e store.Event) {
+	id := a.device
+	if e.Device != 0 {
+		d, ok := a.byRow[e.Device]
+		if !ok {
+			return
+		}
+		id = d.ID
+	}
+	ev, err := event.Parse(e.Raw)
+	if err != nil {
+		return // deleted since, in a commit that wrote all rows
+	}
+	c.graph.Recall(e.At, id, e.ID, ev)
+	c.count(e)
+	if !slices.Contains(a.recalled, c) {
+		a.recalled = append(a.recalled, c)
+	}
+}
+
+// count notes what an event does to what is shown of its conversation.
+func (c *conversation) count(e store.Event) {
+	if e.Type.Class() != event.Content {
+		return
+	}
+	c.LastAt = e.At
+	if !e.Own {
+		c.Unread++
+	}
 }
 
 func (a *account) addDevice(d store.Device) *device {

@@ -217,12 +217,8 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	if err != nil || !stored {
 		return err
 	}
-	l.spoken[c] = true
-	if ev.Type.Class() == event.Content {
-		c.LastAt = now
-		if !e.Own {
-			c.Unread++
-		}
+	l.spoke(c)
+	if c.count(e); ev.Type.Class() == event.Content {
 		return nil
 	}
 	return l.control(tx, d, c, ev)
@@ -302,9 +298,7 @@ func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
 	if len(items) == 0 {
 		return
 	}
-	if len(l.lazy) == 0 {
-		l.lazyAt = l.now()
-	}
+	l.lagging()
 	l.lazy = append(l.lazy, ackRange{device: d, items: items, route: routeOf(from), at: l.now()})
 	l.then(func() { l.hub.delivered(items, routeOf(from)) })
 }
@@ -313,6 +307,7 @@ func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
 // outbox rows go, and runs of delivered events are noted per device.
 func (l *loop) flushLazy(tx *store.Tx) error {
 	for _, a := range l.lazy {
+		l.wrote = true
 		items := a.items
 		l.then(func() { l.hub.stored(items) })
 		rows := make([]store.Row, len(a.items))
@@ -336,7 +331,7 @@ func (l *loop) flushLazy(tx *store.Tx) error {
 			}
 			a.items = a.items[n:]
 		}
-		if q := &a.device.queue; q.tail && len(q.items) < queueMemory/2 {
+		if q := &a.device.queue; q.hungry() {
 			if err := q.more(tx, a.device.Row); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -24,9 +25,11 @@ type Notice struct {
 	Words []string
 }
 
-// hub tells waiting callers what the loop did. Its lock guards all fields; no
-// call of it waits.
+// hub tells waiting callers what the loop did. Its lock guards the fields below it;
+// no call of it waits.
 type hub struct {
+	lags atomic.Bool // rows of conversations are behind their events
+
 	mu      sync.Mutex
 	commits uint64        // how many commits there were
 	wake    chan struct{} // closed and replaced at every commit

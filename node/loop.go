@@ -19,8 +19,10 @@ const (
 	inputQueue = 1024
 	// batchMax is how many inputs one commit takes: group commit without a timer.
 	batchMax = 256
-	// lazyAfter is how long a receipt may wait for a commit of its own. Losing
-	// it costs a resend that the receiver recognises.
+	// lazyAfter is how long what a crash may take is kept from the disk, so that
+	// one commit has it for many messages: receipts, of which a lost one costs a
+	// resend that the receiver recognises, and what messages changed in their
+	// conversation, which is derived from them again (loadAccount).
 	lazyAfter = 20 * time.Millisecond
 	// tickEvery is how often the loop looks up what is due.
 	tickEvery = time.Second
@@ -101,12 +103,13 @@ type loop struct {
 	hub     *hub // who waits for changes
 
 	acct                     *account
-	after                    []func()         // effects, released once the batch is committed
-	wrote                    bool             // this batch has something to commit
-	touched                  map[*device]bool // devices whose route has something to do
-	lazy                     []ackRange       // receipts that wait for the next commit
-	lazyAt                   time.Time
-	spoken                   map[*conversation]bool // conversations to write once at the end of the batch
+	after                    []func()               // effects, released once the batch is committed
+	wrote                    bool                   // this batch has something to commit
+	flush                    bool                   // and what was kept from the disk goes with it
+	touched                  map[*device]bool       // devices whose route has something to do
+	lazy                     []ackRange             // receipts that are not on the disk
+	spoken                   map[*conversation]bool // conversations whose row is behind their events
+	lazyAt                   time.Time              // when the first of both came
 	links                    map[*link]bool
 	lastNow, lastTimer, kept time.Time // of the last tick; of the last housekeeping
 	warnings                 []string
@@ -141,7 +144,7 @@ func (l *loop) run(ctx context.Context) error {
 	batch := make([]input, 0, batchMax)
 	for {
 		batch = batch[:0]
-		if len(l.lazy) > 0 {
+		if l.lags() {
 			lazy.Reset(time.Until(l.lazyAt.Add(lazyAfter)))
 		}
 		ticked := false
@@ -152,8 +155,8 @@ func (l *loop) run(ctx context.Context) error {
 			ticked = true
 		case <-lazy.C:
 		case <-ctx.Done():
-			batch = l.drain(batch)
-			return l.step(work, batch, false)
+			l.flush = true
+			return l.step(work, l.drain(batch), false)
 		}
 		if err := l.step(work, batch, ticked); err != nil {
 			return err
@@ -177,10 +180,9 @@ func (l *loop) drain(batch []input) []input {
 // effects. If the commit fails, memory is thrown away and read anew from disk,
 // every input of the batch is told, and no effect leaves.
 //
-// A batch of nothing but receipts commits nothing yet: the rows that it frees
-// and the sessions that it moved wait for the next commit, at most lazyAfter.
-// Nothing is sent from a session state that is not on disk, so losing it only
-// causes a resend.
+// A batch of nothing but receipts commits nothing: the rows that it frees and the
+// sessions that it moved wait for a commit, at most lazyAfter. Nothing is sent
+// from a session state that is not on disk, so losing it only causes a resend.
 func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 	l.wrote = ticked
 	failed := map[int]error{}
@@ -198,23 +200,23 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 				return err
 			}
 		}
-		if len(l.lazy) > 0 && l.now().Sub(l.lazyAt) >= lazyAfter {
-			l.wrote = true
-		}
 		if err := l.prepare(); err != nil {
 			return err
+		}
+		if ticked || l.flush || l.lags() && (l.now().Sub(l.lazyAt) >= lazyAfter || l.starving()) {
+			if err := l.flushLazy(tx); err != nil {
+				return err
+			}
+			if err := l.flushSpoken(tx); err != nil {
+				return err
+			}
 		}
 		if !l.wrote {
 			return nil
 		}
-		if err := l.flushLazy(tx); err != nil {
-			return err
-		}
-		if err := l.flushSpoken(tx); err != nil {
-			return err
-		}
 		return tx.PutRecords(l.acct.sessions.Dirty())
 	})
+	l.flush = false
 	if err != nil {
 		return l.lost(ctx, batch, err)
 	}
@@ -223,6 +225,33 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 	}
 	l.release()
 	return nil
+}
+
+// lags says whether something is kept from the disk.
+func (l *loop) lags() bool { return len(l.lazy) > 0 || len(l.spoken) > 0 }
+
+// spoke notes that the row of a conversation is behind its events.
+func (l *loop) spoke(c *conversation) {
+	l.lagging()
+	l.spoken[c] = true
+}
+
+// lagging notes that something is kept from the disk from now on.
+func (l *loop) lagging() {
+	if !l.lags() {
+		l.lazyAt = l.now()
+	}
+}
+
+// starving says whether an outbox needs its receipts on the disk, to read on
+// there.
+func (l *loop) starving() bool {
+	for _, a := range l.lazy {
+		if a.device.queue.hungry() {
+			return true
+		}
+	}
+	return false
 }
 
 // prepare has the sessions that are about to be used seal what they owe, so that
@@ -247,11 +276,13 @@ func (l *loop) prepare() error {
 	return nil
 }
 
-// flushSpoken writes what saying and hearing changed in conversations, once a
-// batch.
+// flushSpoken writes what saying and hearing changed in conversations: all that
+// lag at once, so that events above the highest changed number of a conversation
+// are those that no conversation has taken in.
 func (l *loop) flushSpoken(tx *store.Tx) error {
 	for c := range l.spoken {
 		delete(l.spoken, c)
+		l.wrote = true
 		c.OwnSeq, c.Heads, c.Clock = c.graph.Seq(), c.graph.Heads(), c.graph.Clock()
 		if err := tx.PutConversation(&c.Conversation); err != nil {
 			return err
@@ -270,7 +301,7 @@ func inputError(err error) bool {
 // lost recovers from a failed commit.
 func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
 	l.log.Error("commit failed; memory is read anew from disk", "error", cause)
-	l.after, l.lazy = nil, nil
+	l.after, l.lazy, l.flush = nil, nil, false
 	clear(l.touched)
 	clear(l.spoken)
 	told := storeError(cause)
@@ -298,6 +329,10 @@ func (l *loop) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, c := range l.acct.recalled {
+		l.spoke(c)
+	}
+	l.hub.lags.Store(len(l.spoken) > 0)
 	for link := range l.links {
 		if d, ok := l.acct.devices[link.device]; ok {
 			d.queue.link = link
@@ -324,6 +359,7 @@ func storeError(err error) error {
 // release lets the effects of a committed batch go, then hands the touched
 // devices' cells to their routes.
 func (l *loop) release() {
+	l.hub.lags.Store(len(l.spoken) > 0)
 	for _, f := range l.after {
 		f()
 	}
@@ -353,12 +389,14 @@ func (l *loop) handle(tx *store.Tx, in input) error {
 		}
 		return err
 	case change:
+		l.flush = true
 		err := in.apply(l, tx)
 		if err == nil {
 			l.then(func() { in.reply(nil) })
 		}
 		return err
 	case done:
+		l.flush = true
 		err := in.apply(l, tx)
 		if err == nil {
 			l.then(func() { in.reply(nil) })

@@ -253,7 +253,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.KeyProtection == ProtectedByMode {
 		s.Warnings = append(s.Warnings, "The key file has no passphrase: who can read your files can read everything.")
 	}
-	err := n.read(ctx, func(v *view) error {
+	err := n.readSettled(ctx, func(v *view) error {
 		contacts, err := v.tx.Contacts()
 		if err != nil {
 			return err

@@ -89,6 +89,9 @@ func (q *queue) push(i item) {
 	q.items = append(q.items, i)
 }
 
+// hungry says whether there is room for more of the table.
+func (q *queue) hungry() bool { return q.tail && len(q.items) < queueMemory/2 }
+
 // pending says whether anything waits for this device.
 func (q *queue) pending() bool { return len(q.items) > 0 || q.tail }
 

@@ -159,10 +159,22 @@ func selfContact(tx *store.Tx) (store.Contact, error) {
 	return store.Contact{}, fmt.Errorf("own contact: %w", store.ErrNotFound)
 }
 
+// ConversationID gives the id of the conversation that a conversation id or a WHO
+// means.
+func (n *Node) ConversationID(ctx context.Context, who string) (event.ConversationID, error) {
+	var id event.ConversationID
+	err := n.read(ctx, func(v *view) error {
+		c, err := resolveConversation(v.tx, who)
+		id = c.ID
+		return err
+	})
+	return id, err
+}
+
 // Conversation gives the conversation that a conversation id or a WHO means.
 func (n *Node) Conversation(ctx context.Context, who string) (Conversation, error) {
 	var out Conversation
-	err := n.read(ctx, func(v *view) error {
+	err := n.readSettled(ctx, func(v *view) error {
 		c, err := resolveConversation(v.tx, who)
 		if err == nil {
 			out, err = v.conversation(c)

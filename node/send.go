@@ -228,7 +228,7 @@ func (n *Node) markRead(ctx context.Context, marks []readUpto) error {
 			}
 			if c.Unread != 0 {
 				c.Unread = 0
-				l.spoken[c] = true
+				l.spoke(c)
 			}
 			d, ok := l.acct.byRow[m.device]
 			if !ok || c.Kind != event.Pair || l.maySay(c) != nil {

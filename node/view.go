@@ -105,6 +105,17 @@ func (n *Node) read(ctx context.Context, f func(*view) error) error {
 	return &Error{Kind: KindError, Err: err, Text: "could not read the store", Next: "See: kinloom status."}
 }
 
+// readSettled is read for the rows of conversations, which may be behind their
+// events: the loop writes them first.
+func (n *Node) readSettled(ctx context.Context, f func(*view) error) error {
+	if n.hub.lags.Load() {
+		if err := n.ask(ctx, func(*loop) {}); err != nil {
+			return err
+		}
+	}
+	return n.read(ctx, f)
+}
+
 func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
 
 // author gives the person behind a device row; row 0 is this device.
@@ -252,7 +263,7 @@ func bodyText(ev event.Event) (string, *event.ID) {
 func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, error) {
 	var out []Message
 	var marks []readUpto
-	err := n.read(ctx, func(v *view) error {
+	err := n.readSettled(ctx, func(v *view) error {
 		c, err := resolveConversation(v.tx, who)
 		if err != nil {
 			return err
@@ -321,7 +332,7 @@ func (n *Node) Inbox(ctx context.Context, unread bool) ([]Conversation, error) {
 // Conversations gives every conversation, the one with the newest message first.
 func (n *Node) Conversations(ctx context.Context) ([]Conversation, error) {
 	var out []Conversation
-	err := n.read(ctx, func(v *view) error {
+	err := n.readSettled(ctx, func(v *view) error {
 		convs, err := v.tx.Conversations()
 		if err != nil {
 			return err

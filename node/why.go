@@ -170,7 +170,7 @@ func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, 
 		removed, err = tx.ClearConversation(c.Row)
 		if known, ok := l.acct.convRows[c.Row]; ok && err == nil {
 			known.Unread = 0
-			l.spoken[known] = true
+			l.spoke(known)
 		}
 		return err
 	})
@@ -209,7 +209,7 @@ func (n *Node) UpdateConversation(ctx context.Context, who string, u Conversatio
 		if u.Retention != nil {
 			c.Retention = *u.Retention
 		}
-		l.spoken[c] = true
+		l.spoke(c)
 		return nil
 	})
 	if err != nil {

@@ -54,11 +54,11 @@ func (s *server) messages(api huma.API) {
 }
 
 func (s *server) send(ctx context.Context, in *sendInput) (client.Message, error) {
-	conversation, err := s.node.Conversation(ctx, in.Body.To)
+	conversation, err := s.node.ConversationID(ctx, in.Body.To)
 	if err != nil {
 		return client.Message{}, err
 	}
-	m, err := s.node.SendOnce(ctx, conversation.ID, node.Text(in.Body.Text), in.Key)
+	m, err := s.node.SendOnce(ctx, conversation, node.Text(in.Body.Text), in.Key)
 	return Message(m), err
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -218,8 +219,8 @@ func (tx *Tx) Fail(row Row, reason string) error {
 }
 
 // Latest gives of every device the newest event, by seq, that is held of it in a
-// conversation, deleted ones and control events included.
-func (tx *Tx) Latest(conversation Row) ([]Event, error) {
+// conversation, deleted ones and control events included, of those up to a row.
+func (tx *Tx) Latest(conversation, upto Row) ([]Event, error) {
 	var all []Event
 	device := Row(-1)
 	for {
@@ -228,13 +229,22 @@ func (tx *Tx) Latest(conversation Row) ([]Event, error) {
 		if err != nil || !found {
 			return all, wrap("read the latest events", err)
 		}
-		e, err := get(tx, "event", scanEvent,
-			"SELECT "+eventColumns+" FROM event WHERE conversation = ? AND device = ? ORDER BY seq DESC LIMIT 1", conversation, device)
-		if err != nil {
+		e, err := get(tx, "event", scanEvent, "SELECT "+eventColumns+" FROM event INDEXED BY event_key "+
+			"WHERE conversation = ? AND device = ? AND row <= ? ORDER BY seq DESC LIMIT 1", conversation, device, upto)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
 			return nil, err
+		default:
+			all = append(all, e)
 		}
-		all = append(all, e)
 	}
+}
+
+// EventsAfter gives the events behind a row, in the order in which they were
+// stored.
+func (tx *Tx) EventsAfter(row Row) ([]Event, error) {
+	return list(tx, "the newest events", scanEvent, "SELECT "+eventColumns+" FROM event WHERE row > ? ORDER BY row", row)
 }
 
 // Before gives the highest seq below seq that is held of a device in a

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -274,7 +275,7 @@ func TestLatestGapsAndHighSeq(t *testing.T) {
 	own := w.message(0, true, 1, 0, "own")
 	w.insert(&own)
 	w.read(func(tx *Tx) error {
-		latest, err := tx.Latest(w.pairs[0].Row)
+		latest, err := tx.Latest(w.pairs[0].Row, math.MaxInt64)
 		if err != nil {
 			return err
 		}

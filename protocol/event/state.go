@@ -29,8 +29,9 @@ type Latest struct {
 
 // Machine is what a node keeps in memory of one conversation: the next own seq,
 // the heads, the clock, and of each device the latest event. It does no I/O; the
-// caller writes what it shows (Seq, Heads, Clock) in the transaction that stores
-// the event, and after a failed commit builds it anew from what is stored.
+// caller writes what it shows (Heads, Clock) in the transaction that stores the
+// event or a later one, and after a failed commit or a crash builds it anew from
+// what is stored, with Recall for the events that came after what it wrote.
 type Machine struct {
 	self   Context
 	clock  Clock
@@ -172,6 +173,23 @@ type Seen struct {
 	// event is shown and marked, and never moves the clock here backward, nor
 	// ahead by more than MaxAhead.
 	ClockWrong bool
+}
+
+// Recall takes in an event that is held already and was stored, at a time, after
+// the heads and clock that the machine was loaded with; the latest events that it
+// was loaded with are older, too. Such events come in the order in which they
+// were stored. It does for heads and clock what Next or Observe did then.
+func (m *Machine) Recall(at time.Time, dev identity.DeviceID, id ID, e Event) {
+	if dev == m.self.Device {
+		m.clock = max(m.clock, e.Clock)
+	} else {
+		m.clock, _ = m.clock.Observe(e.Clock, at)
+	}
+	if e.Seq < m.latest[dev].Seq {
+		m.cover(ID{}, e.Parents)
+		return
+	}
+	m.follow(dev, id, e)
 }
 
 // Above reports whether seq is above all that is held of a device. If not, the
