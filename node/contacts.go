@@ -176,10 +176,11 @@ func (n *Node) RenameContact(ctx context.Context, who, name string) (Contact, er
 	})
 }
 
-// nameFree refuses a petname that another contact has.
+// nameFree refuses a petname that another contact is shown by: what is written
+// to one of them must not go to the other.
 func (l *loop) nameFree(name string, but identity.PersonID) error {
 	for p, c := range l.acct.contacts {
-		if name != "" && p != but && c.State != store.Removed && strings.EqualFold(c.Petname, name) {
+		if name != "" && p != but && c.State != store.Removed && c.State != store.Self && strings.EqualFold(shownName(c), name) {
 			return refused("Choose another name.", "another contact is called %q already", name)
 		}
 	}
@@ -222,11 +223,12 @@ func (n *Node) Block(ctx context.Context, who string) (Contact, error) {
 
 // Unblock takes a block back; the person is unverified then.
 func (n *Node) Unblock(ctx context.Context, who string) (Contact, error) {
-	return n.amend(ctx, who, func(_ *loop, _ *store.Tx, c *store.Contact) error {
+	return n.amend(ctx, who, func(l *loop, _ *store.Tx, c *store.Contact) error {
 		if c.Trust != store.Blocked {
 			return refused("", "%s is not blocked", shownName(c))
 		}
 		c.Trust = store.Unverified
+		l.meetAgain(c.Person)
 		return nil
 	})
 }
@@ -263,6 +265,16 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 		}
 	}
 	return nil
+}
+
+// meetAgain tries a person's devices at once: they were shut out and try seldom.
+func (l *loop) meetAgain(p identity.PersonID) {
+	for _, d := range l.acct.devices {
+		if d.Person == p {
+			d.queue.tryAt, d.queue.fails = time.Time{}, 0
+			l.touch(d)
+		}
+	}
 }
 
 // AcceptRequest makes a contact of a request.

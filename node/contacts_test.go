@@ -210,6 +210,58 @@ func TestBlockIsImmediateAndSilent(t *testing.T) {
 	})
 }
 
+// TestRemovedComesBack: whoever was removed keeps trying in vain, but not so
+// often that they are shut out when they are given a new invite.
+func TestRemovedComesBack(t *testing.T) {
+	pair(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, _ node.Added) {
+		delivered(ctx, t, bob, say(ctx, t, bob, "ada", "before"))
+		if _, err := ada.RemoveContact(ctx, "bob", false); err != nil {
+			t.Fatal(err)
+		}
+		m := say(ctx, t, bob, "ada", "removed")
+		time.Sleep(2 * time.Minute)
+		if s, err := bob.Status(ctx); err != nil || s.Queued != 1 {
+			t.Errorf("Bob has %d queued, %v; want the 1 that nobody took", s.Queued, err)
+		}
+		link, err := ada.Invite(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bob.AddContact(ctx, link, node.AddOptions{}); err != nil {
+			t.Fatalf("answer a new invite after the removal: %v", err)
+		}
+		delivered(ctx, t, bob, m)
+		delivered(ctx, t, bob, say(ctx, t, bob, "ada", "again"))
+		if got := texts(ctx, t, ada, "bob"); got != "before|removed|again" {
+			t.Errorf("Ada reads %q", got)
+		}
+	})
+}
+
+// TestPetnameIsNobodysName: a petname that another contact is shown by would
+// send to one what is meant for the other.
+func TestPetnameIsNobodysName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob, eve := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, "", "Bob"), simulated(t, net, 2, "", "Eve")
+		defer closeAll(t, ada, bob, eve)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for _, n := range []*node.Node{bob, eve} {
+			link, err := ada.Invite(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.AddContact(ctx, link, node.AddOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		_, err := ada.RenameContact(ctx, "eve", "bob")
+		wantKind(t, "call Eve by Bob's name", err, node.KindRefused, "called \"bob\" already")
+	})
+}
+
 func TestNamesAndResolution(t *testing.T) {
 	pair(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, added node.Added) {
 		if _, err := bob.RenameContact(ctx, "Ada", "Countess"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -183,9 +184,11 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, state store.ContactState,
 		log = merged
 	}
 	next := store.Contact{Person: person, Since: now, State: state}
+	back := false
 	if known, ok := l.acct.contacts[person]; ok {
 		next = *known
-		if state == store.Accepted || known.State == store.Removed {
+		back = known.State == store.Removed
+		if state == store.Accepted || back {
 			next.State = state
 		}
 	}
@@ -213,6 +216,9 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, state store.ContactState,
 		return nil, err
 	}
 	l.acct.addDevice(d)
+	if back {
+		l.meetAgain(person)
+	}
 	if remote, ok := l.acct.remote(d.ID); ok {
 		if err := l.acct.sessions.SetRemote(remote); err != nil {
 			return nil, err
@@ -363,8 +369,10 @@ func (l *loop) greeted(c *store.Contact, met contact.Met, request bool) {
 	l.notify(n)
 }
 
+// quoteName makes one word of the shell, whatever a contact calls itself.
 func quoteName(name string) string {
-	if strings.ContainsAny(name, " '\"$`\\") {
+	plain := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' || r == '.' }
+	if strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
 		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 	}
 	return name

@@ -26,6 +26,10 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 		l.then(in.link.close)
 		return nil
 	}
+	if d, ok := l.deviceOf(in.link); ok && l.refused(d) {
+		l.then(in.link.close) // unopened, so that it stays queued there and no receipt ever covers it
+		return nil
+	}
 	opened, err := l.acct.sessions.OpenFrom(l.now(), in.cell, in.link.device)
 	if err != nil {
 		l.unopened(in, err)

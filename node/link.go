@@ -39,6 +39,7 @@ type link struct {
 	device identity.DeviceID
 	known  bool // device is set
 	quiet  bool // this side dialled and has said nothing yet
+	heard  bool // a cell of the other side opened
 	recent map[wire.CellID]session.ID
 	order  []wire.CellID
 

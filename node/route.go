@@ -27,6 +27,10 @@ const (
 	bundleEvery  = 10 * time.Second // between two questions for a fresh bundle on a link
 	packMax      = 64               // items offered to one cell
 
+	// shortLink is how long a link lives at least that is not taken for a refusal
+	// when nothing was heard on it.
+	shortLink = 10 * time.Second
+
 	sourceLAN      = "lan"      // an address of a device's LAN host, by mDNS
 	sourceExchange = "exchange" // an address of its main host, as it told
 	sourceSeen     = "seen"     // where its main host came from last
@@ -42,6 +46,9 @@ type dialWay struct {
 // is missing: a route, or a key.
 func (l *loop) pump(d *device) {
 	q := &d.queue
+	if l.refused(d) {
+		return // not even a receipt: what came from them was not kept
+	}
 	if q.link == nil {
 		l.reach(d)
 		return
@@ -169,6 +176,20 @@ func shortError(err error) string {
 	return s[:min(len(s), 200)]
 }
 
+// ended sets when to try a device again whose link went. One that went at once
+// and said nothing counts as a failure: a side that refuses would else be dialled
+// without a pause.
+func (q *queue) ended(now time.Time, k *link) {
+	q.tryAt = now
+	switch {
+	case now.Sub(k.since) >= shortLink:
+		q.fails = 0
+	case !k.heard:
+		q.tryAt = now.Add(retryWaits[min(q.fails, len(retryWaits)-1)])
+		q.fails++
+	}
+}
+
 // met takes a link that came up or went.
 func (l *loop) met(tx *store.Tx, in met) error {
 	k := in.link
@@ -180,7 +201,7 @@ func (l *loop) met(tx *store.Tx, in met) error {
 		}
 		d.queue.link = nil
 		d.queue.rewind()
-		d.queue.tryAt = l.now()
+		d.queue.ended(l.now(), k)
 		for other := range l.links {
 			if other.known && other.device == k.device {
 				d.queue.link = other
@@ -209,24 +230,43 @@ func (l *loop) byTransport(id []byte) (*device, bool) {
 	return nil, false
 }
 
+// deviceOf finds the device of a link by what is known before a cell opened.
+func (l *loop) deviceOf(k *link) (*device, bool) {
+	if k.known {
+		d, ok := l.acct.devices[k.device]
+		return d, ok
+	}
+	return l.byTransport([]byte(k.peer))
+}
+
 // bind notes, from a cell that opened, whose link it is.
 func (l *loop) bind(tx *store.Tx, k *link, d *device) error {
+	k.heard = true
+	if k == d.queue.link {
+		d.queue.fails = 0
+	}
 	if k.known && k.device == d.ID {
 		return nil
 	}
 	return l.attach(tx, k, d)
 }
 
+// refused says that a device is of a person who was blocked or removed.
+func (l *loop) refused(d *device) bool {
+	c, ok := l.acct.contacts[d.Person]
+	return ok && (c.Trust == store.Blocked || c.State == store.Removed)
+}
+
 // attach makes a link the route of a device: all that waits goes out on it.
 func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
-	if c, ok := l.acct.contacts[d.Person]; ok && (c.Trust == store.Blocked || c.State == store.Removed) {
+	if l.refused(d) {
 		l.then(k.close)
 		return nil
 	}
 	k.device, k.known = d.ID, true
 	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
 	q := &d.queue
-	q.dialing, q.fails, q.wait = false, 0, 0
+	q.dialing, q.wait = false, 0
 	if q.link != k {
 		q.link = k
 		q.rewind()
