@@ -255,17 +255,18 @@ func (c *Conn) handle(ctx context.Context, event Event) error {
 // frame that has begun has to end.
 func (c *Conn) next() ([]byte, error) {
 	for c.r.Buffered() == 0 {
-		if err := c.idle(); err != nil {
+		until, err := c.idle()
+		if err != nil {
 			return nil, cut(err)
 		}
-		_, err := c.r.Peek(1)
+		_, err = c.r.Peek(1)
 		if err == nil {
 			break
 		}
 		if !isTimeout(err) {
 			return nil, cut(err)
 		}
-		if err := c.idled(); err != nil {
+		if err := c.idled(until, err); err != nil {
 			return nil, err
 		}
 	}
@@ -281,29 +282,31 @@ func (c *Conn) next() ([]byte, error) {
 	return b, cut(err)
 }
 
-// idle sets how long the next frame may be waited for. The deadline is set
-// under the lock, so that the one after our Bye is never undone.
-func (c *Conn) idle() error {
+// idle sets how long the next frame may be waited for; zero is for ever. The
+// deadline is set under the lock, so that the one after our Bye is never undone.
+func (c *Conn) idle() (until time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var at time.Time
 	switch {
 	case c.m.SaidBye():
-		at = time.Now().Add(ByeTimeout)
+		until = time.Now().Add(ByeTimeout)
 	case !c.m.Known():
-		at = time.Now().Add(StrangerTimeout)
+		until = time.Now().Add(StrangerTimeout)
 	}
-	return c.s.SetReadDeadline(at)
+	return until, c.s.SetReadDeadline(until)
 }
 
-// idled decides whether the end of a wait ends the stream: not if the other
-// side turned out to be a contact meanwhile.
-func (c *Conn) idled() error {
+// idled decides whether the end of a wait until then ends the stream: not if the
+// other side turned out to be a contact meanwhile. A connection that died of
+// silence fails with a timeout too, which no deadline of ours explains.
+func (c *Conn) idled(until time.Time, cause error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.m.SaidBye():
 		return fmt.Errorf("%w: no answer to Bye", ErrSlow)
+	case until.IsZero() || time.Now().Before(until):
+		return fmt.Errorf("%w: %w", ErrCut, cause)
 	case !c.m.Known():
 		return ErrStranger
 	}

@@ -261,6 +261,30 @@ func TestIdle(t *testing.T) {
 
 // TestBackPressure: while the handler does not return, reading stops, the
 // queue fills, and Send waits.
+// silent is the end of a connection that died because nothing came any more: every
+// read fails with an error that calls itself a timeout.
+type silent struct{ pipe }
+
+func (silent) Read([]byte) (int, error) { return 0, silence{} }
+
+type silence struct{}
+
+func (silence) Error() string { return "no recent network activity" }
+func (silence) Timeout() bool { return true }
+
+// TestDeadConnectionEnds: a connection that timed out is cut, not waited for.
+func TestDeadConnectionEnds(t *testing.T) {
+	for _, c := range []Config{{Dialer: true, Known: true}, {Known: true}, {}} {
+		synctest.Test(t, func(t *testing.T) {
+			mine, theirs := net.Pipe()
+			if err := start(t.Context(), silent{pipe{mine, nil}}, &node{}, c).wait(); !errors.Is(err, ErrCut) || !errors.Is(err, silence{}) {
+				t.Errorf("%+v: Run = %v, want ErrCut with its cause", c, err)
+			}
+			_ = theirs.Close()
+		})
+	}
+}
+
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
