@@ -88,13 +88,13 @@ func openHome(c *Config, create bool) (h *home, err error) {
 }
 
 func noHome(dir string) error {
-	return &Error{Kind: KindNotFound, Text: "no kinloom home in " + dir, Err: ErrNoHome, Next: "Make one: kinloom init, or kinloom up."}
+	return &Error{Kind: KindNotFound, Text: ErrNoHome.Error() + ": " + dir, Err: ErrNoHome, Next: "Make one: kinloom init, or kinloom up."}
 }
 
 func lockError(dir string, err error) error {
 	if inUse, ok := errors.AsType[*store.InUseError](err); ok {
 		return &Error{
-			Kind: KindError, Err: err, Text: fmt.Sprintf("the home %s is in use by process %d", dir, inUse.PID),
+			Kind: KindError, Err: err, Text: fmt.Sprintf("the home %s is taken: %v", dir, inUse),
 			Next: "Talk to that node, or stop it first: kinloom stop.",
 		}
 	}

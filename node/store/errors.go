@@ -15,7 +15,7 @@ var (
 	// transaction was kept; the store goes on as soon as there is room.
 	ErrDiskFull = errors.New("the disk is full: free some space; reading still works")
 	// ErrDamaged: a page or the structure of a database is not what was written.
-	ErrDamaged = errors.New("the file is damaged: restore it from a backup, or fetch the messages again from another device of yours")
+	ErrDamaged = errors.New("the file is damaged")
 	// ErrForeign: the file does not belong to this home's key file.
 	ErrForeign = errors.New("the file belongs to another home: put back the file that was made with this key file")
 	// ErrMissing: a database is gone although the files around it are there.
@@ -55,9 +55,9 @@ type InUseError struct{ PID int }
 
 func (e *InUseError) Error() string {
 	if e.PID == 0 {
-		return "another process uses this home: stop it first"
+		return "another process uses it"
 	}
-	return fmt.Sprintf("process %d uses this home: stop it first, or talk to it", e.PID)
+	return fmt.Sprintf("process %d uses it", e.PID)
 }
 
 // Is makes errors.Is(err, ErrInUse) hold for every InUseError.
