@@ -113,8 +113,10 @@ func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, news event.Entries) e
 		return nil // an older log than the known one
 	}
 	l.wrote = true
-	if err := l.keepLog(tx, p, merged); err != nil {
-		return err
+	if merged != known {
+		if err := l.keepLog(tx, p, merged); err != nil {
+			return err
+		}
 	}
 	for _, record := range news.Records {
 		if err := l.putRecord(tx, p, merged, record); err != nil {
@@ -199,18 +201,14 @@ func loadLog(tx *store.Tx, p identity.PersonID) (*identity.Log, error) {
 // joinLog verifies offered entries: as a log, or behind the part of the known
 // one that they continue.
 func joinLog(known *identity.Log, entries [][]byte) (*identity.Log, error) {
-	log, err := identity.ParseLog(known.Person(), entries)
-	if err == nil {
+	if log, err := identity.ParseLog(known.Person(), entries); err == nil {
 		return log, nil
 	}
-	have := known.Entries()
-	for n := len(have); n > 0; n-- {
-		joined, joinErr := identity.ParseLog(known.Person(), append(have[:n:n], entries...))
-		if joinErr == nil {
-			return joined, nil
-		}
+	log, err := known.Extend(entries)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return log, nil
 }
 
 // putRecord stores a device record that the log certifies; others are ignored.
