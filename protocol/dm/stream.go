@@ -81,8 +81,11 @@ type Conn struct {
 	h  Handler
 	r  *bufio.Reader
 	q  *queue
-	mu sync.Mutex // guards m, waiting and change
+	mu sync.Mutex // guards m, end, waiting and change
 	m  *Machine
+	// end ends Run. Nack calls it rather than Reset, which may wait for a
+	// connection that takes nothing.
+	end func()
 	// change is closed and made anew when m has changed while the reader or
 	// the writer waits for that.
 	change  chan struct{}
@@ -93,7 +96,7 @@ type Conn struct {
 func New(s Stream, h Handler, c Config) *Conn {
 	return &Conn{
 		s: s, h: h, r: bufio.NewReaderSize(s, wire.MaxFrame), q: newQueue(),
-		m: NewMachine(c), change: make(chan struct{}),
+		m: NewMachine(c), end: func() {}, change: make(chan struct{}),
 	}
 }
 
@@ -124,15 +127,16 @@ func (c *Conn) Opened() {
 }
 
 // Nack refuses a cell of this stream and tells the other side. An error that
-// is not ErrFull means that the stream is to end; Run ends it.
+// is not ErrFull means that the stream is to end; Run ends it. It never waits.
 func (c *Conn) Nack(id wire.CellID, code wire.Code) error {
 	c.mu.Lock()
 	err := c.m.Refused(time.Now(), code)
 	c.changed()
+	end := c.end
 	c.mu.Unlock()
 	if err != nil {
 		c.q.end(err)
-		_ = c.s.Reset()
+		end()
 		return err
 	}
 	return c.q.putFrame(Nack{Cell: id, Code: code})
@@ -166,8 +170,13 @@ func (c *Conn) Known() bool {
 // stream: an error of Machine, ErrStalled, ErrSlow, ErrCut, what the handler
 // returned, or the cause of ctx.
 func (c *Conn) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.s.Reset() })
-	g, inner := errgroup.WithContext(ctx)
+	alive, end := context.WithCancel(ctx)
+	defer end()
+	c.mu.Lock()
+	c.end = end
+	c.mu.Unlock()
+	stop := context.AfterFunc(alive, func() { _ = c.s.Reset() })
+	g, inner := errgroup.WithContext(alive)
 	for _, loop := range []func(context.Context) error{c.read, c.write} {
 		g.Go(func() error {
 			err := loop(inner)
