@@ -203,7 +203,7 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 		if err := l.prepare(); err != nil {
 			return err
 		}
-		if ticked || l.flush || l.lags() && (l.now().Sub(l.lazyAt) >= lazyAfter || l.starving()) {
+		if ticked || l.flush || l.lags() && (time.Since(l.lazyAt) >= lazyAfter || l.starving()) {
 			if err := l.flushLazy(tx); err != nil {
 				return err
 			}
@@ -239,7 +239,7 @@ func (l *loop) spoke(c *conversation) {
 // lagging notes that something is kept from the disk from now on.
 func (l *loop) lagging() {
 	if !l.lags() {
-		l.lazyAt = l.now()
+		l.lazyAt = time.Now() // a timer's, whatever the clock says
 	}
 }
 
