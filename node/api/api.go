@@ -126,12 +126,13 @@ func RegisterEmpty[In any](api huma.API, op Operation, handle func(context.Conte
 // describe turns an Operation into the library's form.
 func describe(api huma.API, op Operation) huma.Operation {
 	method, path, _ := strings.Cut(op.Route, " ")
-	id := strings.ToLower(method)
+	var id strings.Builder
+	id.WriteString(strings.ToLower(method))
 	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/v1/"), "/") {
-		id += "-" + strings.Trim(segment, "{}")
+		id.WriteString("-" + strings.Trim(segment, "{}"))
 	}
 	described := huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: op.Summary, Tags: []string{op.Tag},
+		OperationID: id.String(), Method: method, Path: path, Summary: op.Summary, Tags: []string{op.Tag},
 		DefaultStatus: op.Status, MaxBodyBytes: maxBody,
 		Responses: map[string]*huma.Response{"default": {
 			Description: "The problem, with a code and the next step",

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -71,9 +72,7 @@ func once(next http.Handler) http.Handler {
 			case a.request != hash:
 				write(w, newProblem(http.StatusUnprocessableEntity, client.CodeUsage, "this Idempotency-Key was used for another request", "Use a new key for each request."))
 			default:
-				for name, values := range a.header {
-					w.Header()[name] = values
-				}
+				maps.Copy(w.Header(), a.header)
 				w.WriteHeader(a.status)
 				_, _ = w.Write(a.body) // the reader went away: nobody is left to tell
 			}

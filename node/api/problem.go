@@ -65,9 +65,10 @@ func problems(_ huma.Context, _ string, v any) (any, error) {
 	if e.Status >= http.StatusInternalServerError {
 		code, next = client.CodeError, ""
 	}
-	detail := e.Detail
+	var detail strings.Builder
+	detail.WriteString(e.Detail)
 	for _, part := range e.Errors {
-		detail += "; " + strings.TrimSpace(part.Location+" "+part.Message)
+		detail.WriteString("; " + strings.TrimSpace(part.Location+" "+part.Message))
 	}
-	return newProblem(e.Status, code, detail, next), nil
+	return newProblem(e.Status, code, detail.String(), next), nil
 }
