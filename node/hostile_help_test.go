@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -341,4 +342,47 @@ func (m *mallory) half(ctx context.Context, link string) error {
 	}
 	_, err = wire.ReadFrame(bufio.NewReader(s), contact.MaxMessage)
 	return err
+}
+
+// ask gives the first message of an exchange, framed.
+func (m *mallory) ask(to peer.ID, link string) ([]byte, error) {
+	invite, err := contact.ParseInvite(link)
+	if err != nil {
+		return nil, err
+	}
+	local, err := contact.ParseTransport([]byte(m.host.ID()))
+	if err != nil {
+		return nil, err
+	}
+	remote, err := contact.ParseTransport([]byte(to))
+	if err != nil {
+		return nil, err
+	}
+	self := contact.Self{Key: m.key, Person: m.root.Person(), Material: contact.Material{Entries: m.log.Entries(), Record: m.record}}
+	i, err := contact.NewInitiator(time.Now(), self, invite, contact.Channel{Local: local, Remote: remote}, rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	b, err := i.Start()
+	return wire.AppendFrame(nil, b), err
+}
+
+// alive counts the streams that the other side has not ended.
+func alive(streams []network.Stream) int {
+	n := 0
+	for _, s := range streams {
+		_ = s.SetReadDeadline(time.Now().Add(time.Second))
+		var slow interface{ Timeout() bool }
+		if _, err := io.Copy(io.Discard, s); errors.As(err, &slow) && slow.Timeout() {
+			n++
+		}
+	}
+	return n
+}
+
+// foreignCell is a sound cell that nobody here can open.
+func (m *mallory) foreignCell() []byte {
+	b := make([]byte, wire.MinCell-wire.CellHeader)
+	_, _ = rand.Read(b) // never fails
+	return wire.AppendCell(nil, b)
 }
