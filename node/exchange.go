@@ -364,14 +364,16 @@ func (l *loop) greeted(c *store.Contact, met contact.Met, request bool) {
 	if request {
 		n.Kind, n.Text = "request", fmt.Sprintf("%s asks to be a contact. Answer: kinloom request accept %s", name, c.Person)
 	} else {
-		n.Text = fmt.Sprintf("%s answered your invite. Check words: %s - the same on their screen? kinloom contact verify %s", name, strings.Join(met.Words[:], " "), quoteName(name))
+		n.Text = fmt.Sprintf("%s answered your invite. Check words: %s - the same on their screen? Then: kinloom contact verify %s", name, strings.Join(met.Words[:], " "), quoteName(name))
 	}
 	l.notify(n)
 }
 
 // quoteName makes one word of the shell, whatever a contact calls itself.
 func quoteName(name string) string {
-	plain := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' || r == '.' }
+	plain := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' || r == '.'
+	}
 	if strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
 		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 	}

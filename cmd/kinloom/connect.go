@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -22,6 +24,7 @@ type need int
 const (
 	needHome    need = iota // open the home without network
 	needNetwork             // open the home and go on the network
+	needMade                // the same, and make the home if there is none
 	needNode                // refuse
 )
 
@@ -72,7 +75,7 @@ func (a *app) connect(ctx context.Context, where places, n need) (*client.Client
 			config = &made
 		}
 		open := node.OpenOffline
-		if n == needNetwork {
+		if n == needMade || n == needNetwork && made(where.home) {
 			open = node.Open
 		}
 		opened, err := open(ctx, *config)
@@ -87,6 +90,16 @@ func (a *app) connect(ctx context.Context, where places, n need) (*client.Client
 		}
 		waited += lockTry
 	}
+}
+
+// made reports whether there is something in a home: only a command that answers an invite makes one.
+func made(home string) bool {
+	for _, name := range []string{"keys", "account.db"} {
+		if _, err := os.Stat(filepath.Join(home, name)); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
 }
 
 // reach reports whether a node answers on the socket.

@@ -14,8 +14,8 @@ import (
 func (a *app) contact() *cobra.Command {
 	return group(groupPeople, "contact", "People you talk to: add, list, verify, rename, block",
 		a.contactAdd(), a.contactList(), a.contactShow(), a.contactVerify(), a.contactRename(), a.contactRemove(),
-		a.contactChange("block WHO", "Take nothing more from a contact; they are told nothing", "  kinloom contact block bob", (*client.Client).Block),
-		a.contactChange("unblock WHO", "End a block", "  kinloom contact unblock bob", (*client.Client).Unblock),
+		a.contactChange("block WHO", "Take nothing more from a contact; they are told nothing", "  kinloom contact block bob", "is blocked", (*client.Client).Block),
+		a.contactChange("unblock WHO", "End a block", "  kinloom contact unblock bob", "is unblocked, and not verified", (*client.Client).Unblock),
 	)
 }
 
@@ -29,7 +29,15 @@ func (a *app) contactAdd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&petname, "name", "", "your own name for this person")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return a.with(cmd.Context(), needNetwork, func(ctx context.Context, c *client.Client) error {
+		where, err := a.places()
+		if err != nil {
+			return err
+		}
+		fresh := !made(where.home)
+		return a.with(cmd.Context(), needMade, func(ctx context.Context, c *client.Client) error {
+			if fresh {
+				a.say("There was no home, so a new identity was made in %s. Say what contacts see: %s", where.home, a.command("id name NAME"))
+			}
 			added, err := c.AddContact(ctx, client.AddContact{Link: strings.TrimSpace(args[0]), Name: petname})
 			if err != nil {
 				return err
@@ -251,7 +259,7 @@ func (a *app) contactRemove() *cobra.Command {
 }
 
 // contactChange is a command that changes one contact and shows it.
-func (a *app) contactChange(use, short, example string, change func(*client.Client, context.Context, string) (client.Contact, error)) *cobra.Command {
+func (a *app) contactChange(use, short, example, done string, change func(*client.Client, context.Context, string) (client.Contact, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: between(1, 1), Example: example,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -260,7 +268,7 @@ func (a *app) contactChange(use, short, example string, change func(*client.Clie
 				if err != nil {
 					return err
 				}
-				return show(a, changed, func(w io.Writer, c client.Contact) { fmt.Fprintf(w, "%s is %s.\n", name(c.Name), trustWords(c.Trust)) })
+				return show(a, changed, func(w io.Writer, c client.Contact) { fmt.Fprintf(w, "%s %s.\n", name(c.Name), done) })
 			})
 		},
 	}

@@ -12,7 +12,10 @@ type span time.Duration
 
 // String shows it in days where it is whole days.
 func (s *span) String() string {
-	if d := time.Duration(*s); d != 0 && d%(24*time.Hour) == 0 {
+	if *s == 0 {
+		return "" // so that help shows no default
+	}
+	if d := time.Duration(*s); d%(24*time.Hour) == 0 {
 		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
 	}
 	return time.Duration(*s).String()

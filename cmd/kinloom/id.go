@@ -22,7 +22,7 @@ func (a *app) id() *cobra.Command {
 			})
 		}
 	}
-	return group(groupNode, "id", "Your identity: show, name",
+	return group(groupNode, "id", "Your identity: show, qr, name",
 		&cobra.Command{
 			Use: "show", Short: "Print your identity and this device", Args: between(0, 0), RunE: shown(false),
 			Long:    "Prints your identity and this device. An identity alone lets nobody find you: for that there are invites.",

@@ -21,7 +21,7 @@ func (a *app) invite() *cobra.Command {
 		Example: "  kinloom invite\n  kinloom invite --many --expires 30d\n  kinloom invite --json",
 	}
 	cmd.Flags().BoolVar(&many, "many", false, "for anybody; answers become requests")
-	cmd.Flags().Var(&expires, "expires", "how long it is valid")
+	cmd.Flags().Var(&expires, "expires", "how long it is valid, from 1m to 365d (default 14d; with --many until revoked)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), needNode, func(ctx context.Context, c *client.Client) error {
 			made, err := c.Invite(ctx, client.NewInvite{Many: many, Seconds: int64(time.Duration(expires) / time.Second)})
@@ -40,7 +40,7 @@ func (a *app) invite() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					return showAll(a, all, listInvites)
+					return showAll(a, all, a.listInvites)
 				})
 			},
 		},
@@ -78,9 +78,9 @@ func (a *app) showInvite(made client.Invite) error {
 	})
 }
 
-func listInvites(w io.Writer, all []client.Invite) {
+func (a *app) listInvites(w io.Writer, all []client.Invite) {
 	if len(all) == 0 {
-		fmt.Fprintln(w, "No invites. Make one: kinloom invite")
+		fmt.Fprintln(w, "No invites. Make one: "+a.command("invite"))
 		return
 	}
 	table(w, func(w io.Writer) {
@@ -97,7 +97,7 @@ func listInvites(w io.Writer, all []client.Invite) {
 			case !i.Expires.IsZero() && i.Expires.Before(time.Now()):
 				state = "expired"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d answers\tmade %s\n", i.ID, whom, state, i.Uses, clock(i.Created.Time))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\tmade %s\n", i.ID, whom, state, count(i.Uses, "answer"), clock(i.Created.Time))
 		}
 	})
 }

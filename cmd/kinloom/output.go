@@ -73,6 +73,14 @@ func clean(s string, limit int) string { return event.Clean(s, limit) }
 // cleanText makes text of others safe for a terminal, keeping its lines.
 func cleanText(s string) string { return event.CleanText(s, 64<<10) }
 
+// count puts a number before a word.
+func count[N int | int64 | uint64](n N, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
 // name shows a name of others.
 func name(s string) string { return clean(s, 64) }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/adrg/xdg"
@@ -44,6 +45,21 @@ func (a *app) command(rest string) string {
 		return "kinloom " + rest
 	}
 	return "kinloom --home " + quote(a.home) + " " + rest
+}
+
+// offered matches a command that a text of the node offers.
+var offered = regexp.MustCompile(`(: |, or )kinloom ([a-z])`)
+
+// commands has the commands that a text offers name the home that this command was given: the node does not know how it
+// was found.
+func (a *app) commands(text string) string {
+	if a.home == "" {
+		return text
+	}
+	return offered.ReplaceAllStringFunc(text, func(found string) string {
+		at := strings.Index(found, "kinloom ")
+		return found[:at] + a.command(found[at+len("kinloom "):])
+	})
 }
 
 // quote makes one word of the shell, whatever stands in it: names come from others.

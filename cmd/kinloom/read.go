@@ -68,6 +68,9 @@ func listMessages(w io.Writer, all []client.Message) {
 		who, mark := name(m.Name), ""
 		if m.Own {
 			who, mark = "you", "  ["+m.State+"]"
+			if m.State == "queued" || m.State == "failed" {
+				mark = fmt.Sprintf("  [%s, id %.16s]", m.State, m.ID) // to be asked about with why
+			}
 		}
 		if m.ClockWrong {
 			mark += "  [their clock is wrong]"

@@ -29,7 +29,7 @@ func (a *app) request() *cobra.Command {
 				})
 			},
 		},
-		a.contactChange("accept ID", "Make a contact of a request", "  kinloom request accept did:key:z6Mk…", (*client.Client).AcceptRequest),
+		a.contactChange("accept ID", "Make a contact of a request", "  kinloom request accept did:key:z6Mk…", "is a contact now, and not verified yet", (*client.Client).AcceptRequest),
 		&cobra.Command{
 			Use: "decline ID", Short: "Forget a request; the other side is told nothing", Args: between(1, 1), Example: "  kinloom request decline did:key:z6Mk…",
 			RunE: func(cmd *cobra.Command, args []string) error {

@@ -147,7 +147,7 @@ func (a *app) report(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errInterrupted
 	}
-	fmt.Fprintln(a.term.err, "kinloom: "+cleanText(err.Error()))
+	fmt.Fprintln(a.term.err, "kinloom: "+cleanText(a.commands(err.Error())))
 	return exitCode(err)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -40,7 +41,13 @@ func (a *app) search() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showAll(a, found, func(w io.Writer, found []client.Message) { listMessages(w, found) })
+			return showAll(a, found, func(w io.Writer, found []client.Message) {
+				if len(found) == 0 {
+					fmt.Fprintln(w, "Nothing found.")
+					return
+				}
+				listMessages(w, found)
+			})
 		})
 	}
 	return cmd

@@ -100,11 +100,22 @@ func (a *app) sent(w client.Waited, wait string, took time.Duration) error {
 		return &client.Problem{Code: client.CodeError, Detail: "the message failed: " + m.Reason, Next: m.Next}
 	case w.TimedOut:
 		return errors.Join(&client.Problem{
-			Code: client.CodeTimeout, Detail: "not " + wait + " in time; it stays queued and goes out by itself",
+			Code: client.CodeTimeout, Detail: late(m.State, wait),
 			Next: "See where it stands: " + a.command("why "+m.ID[:min(16, len(m.ID))]),
 		})
 	}
 	return nil
+}
+
+// late says how far a message came that was waited for in vain.
+func late(state, wait string) string {
+	switch {
+	case state == "queued":
+		return "not " + wait + " in time; it stays queued and goes out by itself"
+	case state == "delivered" && wait == "read":
+		return "delivered, but not read in time"
+	}
+	return state + ", but not " + wait + " in time"
 }
 
 func protectionWords(grade string) string {

@@ -46,7 +46,7 @@ func showStatus(w io.Writer, s client.Status) {
 		fmt.Fprintf(w, "Up since\t%s, version %s\n", clock(s.Started.Time), s.Version)
 		fmt.Fprintf(w, "Invites\t%s\n", reachWords(s.Reach))
 		fmt.Fprintf(w, "Listening\t%s\n", strings.Join(s.Listening, "\n\t"))
-		fmt.Fprintf(w, "Contacts\t%d, %d requests, %d devices connected\n", s.Contacts, s.Requests, s.Online)
+		fmt.Fprintf(w, "Contacts\t%d, %s, %s connected\n", s.Contacts, count(s.Requests, "request"), count(s.Online, "device"))
 		fmt.Fprintf(w, "Messages\t%d, %d unread, %d not delivered yet\n", s.Messages, s.Unread, s.Queued)
 	})
 	for _, warning := range s.Warnings {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/api"
 	"github.com/kinloom/kinloom/node/client"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 func (a *app) up() *cobra.Command {
@@ -65,6 +68,42 @@ func (a *app) greet(ctx context.Context, n *node.Node) error {
 	if err := a.welcome(api.Status(status), api.Invite(made)); err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.notices(ctx, n) })
+	group.Go(func() error { return a.arrivals(ctx, n) })
+	return group.Wait()
+}
+
+// arrivals tells of new messages, once for each conversation until it is read, and without text or name: others may see
+// this screen.
+func (a *app) arrivals(ctx context.Context, n *node.Node) error {
+	since := map[event.ConversationID]int{} // messages since the last notice; fewer unread ones: it was read in between
+	for m, err := range n.Messages(ctx) {
+		if err != nil {
+			return err
+		}
+		c, err := n.Conversation(ctx, hex.EncodeToString(m.Conversation[:]))
+		switch {
+		case ctx.Err() != nil, errors.Is(err, node.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		case c.Muted || c.State == "request":
+			continue
+		}
+		if since[c.ID]++; since[c.ID] > 1 && c.Unread >= since[c.ID] {
+			continue
+		}
+		since[c.ID] = 1
+		if err := a.tell(node.Notice{At: m.At, Kind: "message", Text: "A new message: kinloom inbox"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notices tells what else happens.
+func (a *app) notices(ctx context.Context, n *node.Node) error {
 	for happened, err := range n.Notices(ctx) {
 		switch {
 		case err != nil && ctx.Err() != nil, errors.Is(err, node.ErrClosed):
@@ -100,10 +139,10 @@ func (a *app) welcome(s client.Status, invite client.Invite) error {
 			who = "   (" + name(s.Name) + ")"
 		}
 		fmt.Fprintf(w, "Identity   %s%s\n", s.ID, who)
-		fmt.Fprintf(w, "Home       %s, %s\n", s.Home, protection(s.KeyProtection))
+		fmt.Fprintf(w, "Home       %s\n", s.Home)
 		fmt.Fprintf(w, "Listening  %s\n", strings.Join(kinds(s), ", "))
 		fmt.Fprintf(w, "Invite (%s, one person) - %s:\n%s  %s\n", until(invite.Expires.Time, time.Now()), reachWords(invite.Reach), drawn, invite.Link)
-		fmt.Fprintf(w, "Next:  %s  |  %s  |  %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
+		fmt.Fprintf(w, "Next:  %s\n       %s\n       %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
 		for _, warning := range s.Warnings {
 			fmt.Fprintf(w, "Note:  %s\n", warning)
 		}
@@ -159,6 +198,6 @@ func (a *app) tell(n node.Notice) error {
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(a.term.out, "%s  %s\n", n.At.Local().Format("15:04:05"), clean(n.Text, 1000))
+	_, err := fmt.Fprintf(a.term.out, "%s  %s\n", n.At.Local().Format("15:04:05"), clean(a.commands(n.Text), 1000))
 	return err
 }

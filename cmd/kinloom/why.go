@@ -21,18 +21,18 @@ func (a *app) why() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return showAll(a, stages, listStages)
+				return showAll(a, stages, a.listStages)
 			})
 		},
 	}
 }
 
-func listStages(w io.Writer, stages []client.Stage) {
+func (a *app) listStages(w io.Writer, stages []client.Stage) {
 	table(w, func(w io.Writer) {
 		for _, s := range stages {
 			note := clean(s.Reason, 200)
 			if s.Next != "" {
-				note += ". " + clean(s.Next, 200)
+				note += ". " + clean(a.commands(s.Next), 200)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", clock(s.At.Time), s.Stage, s.Route, name(s.By), note)
 		}
