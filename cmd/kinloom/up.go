@@ -95,7 +95,7 @@ func (a *app) arrivals(ctx context.Context, n *node.Node) error {
 			continue
 		}
 		since[c.ID] = 1
-		if err := a.tell(node.Notice{At: m.At, Kind: "message", Text: "A new message: kinloom inbox"}); err != nil {
+		if err := a.tell(node.Notice{At: time.Now(), Kind: "message", Text: "A new message: kinloom inbox"}); err != nil {
 			return err
 		}
 	}
