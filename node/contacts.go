@@ -228,8 +228,7 @@ func (n *Node) Unblock(ctx context.Context, who string) (Contact, error) {
 			return refused("", "%s is not blocked", shownName(c))
 		}
 		c.Trust = store.Unverified
-		l.meetAgain(c.Person)
-		return nil
+		return l.meetAgain(c.Person)
 	})
 }
 
@@ -267,14 +266,22 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 	return nil
 }
 
-// meetAgain tries a person's devices at once: they were shut out and try seldom.
-func (l *loop) meetAgain(p identity.PersonID) {
-	for _, d := range l.acct.devices {
-		if d.Person == p {
-			d.queue.tryAt, d.queue.fails = time.Time{}, 0
-			l.touch(d)
+// meetAgain tries a person's devices at once, as they were shut out and try
+// seldom, and lets them begin sessions where theirs were ended.
+func (l *loop) meetAgain(p identity.PersonID) error {
+	for id, d := range l.acct.devices {
+		if d.Person != p {
+			continue
+		}
+		d.queue.tryAt, d.queue.fails = time.Time{}, 0
+		l.touch(d)
+		if remote, ok := l.acct.remote(id); ok {
+			if err := l.acct.sessions.SetRemote(remote); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // AcceptRequest makes a contact of a request.
@@ -285,12 +292,8 @@ func (n *Node) AcceptRequest(ctx context.Context, who string) (Contact, error) {
 		if !ok {
 			return fmt.Errorf("conversation of a request: %w", store.ErrNotFound)
 		}
-		for id, d := range l.acct.devices { // one that said too much has no sessions any more
-			if remote, ok := l.acct.remote(id); ok && d.Person == c.Person {
-				if err := l.acct.sessions.SetRemote(remote); err != nil {
-					return err
-				}
-			}
+		if err := l.meetAgain(c.Person); err != nil {
+			return err
 		}
 		return l.greet(tx, conv)
 	})

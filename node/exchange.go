@@ -217,7 +217,9 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, state store.ContactState,
 	}
 	l.acct.addDevice(d)
 	if back {
-		l.meetAgain(person)
+		if err := l.meetAgain(person); err != nil {
+			return nil, err
+		}
 	}
 	if remote, ok := l.acct.remote(d.ID); ok {
 		if err := l.acct.sessions.SetRemote(remote); err != nil {

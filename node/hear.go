@@ -68,8 +68,9 @@ func (l *loop) asks(d *device) bool {
 	return ok && c.State == store.Request
 }
 
-// refuse ends the sessions of a request that said too much. What it said last is
-// not stored, so it must not be receipted either; on its side it stays queued.
+// refuse ends the sessions with a device that must not be heard now: of a blocked
+// person, or of a request that said too much. What it said last is not stored, so
+// it must not be receipted either, now or later; on its side it stays queued.
 func (l *loop) refuse(d *device, from *link) {
 	l.wrote = true
 	l.acct.sessions.Forget(d.ID)
@@ -108,8 +109,9 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 			return err
 		}
 	}
-	if c, ok := l.acct.contacts[d.Person]; ok && (c.Trust == store.Blocked || c.State == store.Removed) {
-		return nil // silently: a blocked person learns nothing, not even that
+	if l.refused(d) {
+		l.refuse(d, from) // it came from a host that was not known for theirs
+		return nil
 	}
 	if l.asks(d) && o.Held > requestEvents {
 		l.refuse(d, from)

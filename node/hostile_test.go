@@ -102,6 +102,43 @@ func TestStartWithAGap(t *testing.T) {
 	})
 }
 
+// TestBlockedNeverReadsDelivered: what a blocked person sends is not stored, so
+// it must not be receipted, not even after the block is taken back.
+func TestBlockedNeverReadsDelivered(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, false)
+		m.meet(ctx, invite)
+		m.say(m.text("before"))
+		upto, _ := m.receipts()
+		if upto == 0 {
+			t.Fatal("no receipt before the block")
+		}
+		if _, err := ada.Block(ctx, "Mallory"); err != nil {
+			t.Fatal(err)
+		}
+		if !m.ended(5 * time.Second) {
+			t.Error("the stream of a blocked person lives on")
+		}
+		m.move(ctx) // another transport key: who it is, only a cell can tell
+		m.reopen(ctx, invite)
+		m.say(m.text("while blocked"))
+		if _, got := m.receipts(); len(got) > 1 {
+			t.Errorf("a blocked person hears %v", got)
+		}
+		if _, err := ada.Unblock(ctx, "Mallory"); err != nil {
+			t.Fatal(err)
+		}
+		m.reopen(ctx, invite)
+		m.say(m.text("after"))
+		after, got := m.receipts()
+		shown := texts(ctx, t, ada, "Mallory")
+		t.Logf("receipts up to %d before, %d after; then came %v; Ada shows %q", upto, after, got, shown)
+		if after > upto && shown != "before|while blocked|after" {
+			t.Errorf("receipted up to %d, which Ada never got: she shows %q", after, shown)
+		}
+	})
+}
+
 // TestRequestIsBounded: somebody who waits for an answer to a public invite gets
 // a few messages stored, of whatever type, over whatever streams.
 func TestRequestIsBounded(t *testing.T) {
