@@ -231,6 +231,17 @@ func (a *account) remote(id identity.DeviceID) (session.Remote, bool) {
 	return session.Remote{Device: id, Record: record, RecordHash: hash, Head: log.Head()}, true
 }
 
+// expired says whether the certificate of a device has ended, as far as is known
+// here.
+func (a *account) expired(d *device, now time.Time) bool {
+	log, ok := a.logs[d.Person]
+	if !ok {
+		return false
+	}
+	state, ok := log.Device(d.ID)
+	return ok && state.At(now) == identity.StandingExpired
+}
+
 // targets are the devices that an event of the conversation goes to: all live
 // devices of its persons but this one. Expired ones are left out by name.
 func (a *account) targets(c *conversation, now time.Time) (to, expired []*device) {

@@ -76,6 +76,17 @@ func (l *loop) announceLog(tx *store.Tx) error {
 
 // announceLogIn tells the persons of one conversation of the own log.
 func (l *loop) announceLogIn(tx *store.Tx, c *conversation) error {
+	news, err := l.news()
+	if err != nil {
+		return err
+	}
+	_, err = l.speak(tx, c, event.Log, "", news)
+	return err
+}
+
+// news is what others have to know of this person's devices: the log, or the end
+// of it that fits into one body, and the records that it certifies.
+func (l *loop) news() ([]byte, error) {
 	news := event.Entries{Entries: l.acct.logs[l.acct.me].Entries()}
 	for _, d := range l.acct.devices {
 		if state, ok := l.acct.logs[l.acct.me].Device(d.ID); ok && !state.Revoked && len(news.Records) < event.MaxEntries {
@@ -88,11 +99,7 @@ func (l *loop) announceLogIn(tx *store.Tx, c *conversation) error {
 		news.Entries = news.Entries[len(news.Entries)/2:] // the newest matter: who needs more asks for it
 		body, err = news.Append()
 	}
-	if err != nil {
-		return err
-	}
-	_, err = l.speak(tx, c, event.Log, "", body)
-	return err
+	return body, err
 }
 
 // mergeLog takes over what a person tells of their devices, as far as it

@@ -63,6 +63,10 @@ func (e *edge) hand(in input) bool {
 // connect starts the hosts and the protocols. It returns when the node can be
 // reached and can send.
 func (n *Node) connect(ctx, run context.Context) error {
+	// Before anybody asks for this device's certificate.
+	if err := n.change(ctx, func(l *loop, tx *store.Tx) error { return l.renew(tx, l.now()) }); err != nil {
+		return err
+	}
 	key, prefer, err := n.transport(ctx)
 	if err != nil {
 		return err
@@ -446,7 +450,10 @@ func (e *edge) serveHello(ctx context.Context, s network.Stream) {
 	if err == nil {
 		var channel contact.Channel
 		if channel, err = contact.StreamChannel(s); err == nil {
-			_, err = contact.ServeHello(ctx, s, contact.NewHelloListener(contact.About{}, channel, pairs, e.n.cfg.Random))
+			var g contact.Greeting
+			if g, err = contact.ServeHello(ctx, s, contact.NewHelloListener(contact.About{}, channel, pairs, e.n.cfg.Random)); g.Known {
+				e.recognise(g.Device, s.Conn().RemotePeer())
+			}
 		}
 	}
 	if err != nil {

@@ -81,11 +81,18 @@ func (l *loop) refuse(d *device, from *link) {
 
 // unopened answers a cell that did not open, or drops it.
 func (l *loop) unopened(in cellIn, err error) {
+	code := wire.CodeUnopened
+	unknown, isUnknown := errors.AsType[*session.UnknownDevice](err)
 	switch {
 	case errors.Is(err, session.ErrReplay):
 		in.link.conn.Opened()
 		return
+	case isUnknown && l.unknown(in, unknown):
+		return
+	case errors.Is(err, session.ErrFull):
+		code = wire.CodeBusy
 	case errors.Is(err, session.ErrClone):
+		code = wire.CodeClone
 		l.wrote = true
 		l.log.Error("a message number came twice with different content: a copy of that device may be running")
 		l.hub.notice(Notice{
@@ -93,9 +100,7 @@ func (l *loop) unopened(in cellIn, err error) {
 			Text: "A message number came twice with different content: a copy of that device may be running. The session was closed and begins anew.",
 		})
 	}
-	if id, _, err := wire.ParseCell(in.cell); err == nil {
-		l.then(func() { in.link.nack(id, wire.CodeUnopened) })
-	}
+	l.decline(in, code)
 }
 
 // opened stores what a cell brought and takes note of its receipt.
@@ -118,6 +123,7 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 		return nil
 	}
 	if o.Mark != nil {
+		d.queue.asks = 0
 		l.acked(d, o.Session, *o.Mark, from)
 	}
 	for _, m := range o.Messages {
@@ -339,6 +345,9 @@ func (l *loop) flushLazy(tx *store.Tx) error {
 		}
 		if q := &a.device.queue; q.hungry() {
 			if err := q.more(tx, a.device.Row); err != nil {
+				return err
+			}
+			if err := l.seal(tx, a.device, l.now()); err != nil {
 				return err
 			}
 			l.touch(a.device)

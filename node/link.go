@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
-	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
@@ -42,6 +41,8 @@ type link struct {
 	heard  bool // a cell of the other side opened
 	recent map[wire.CellID]session.ID
 	order  []wire.CellID
+	claims identity.DeviceID // where device is not known: whose news were asked for
+	held   [][]byte          // cells that open once these news are here
 
 	out     chan []byte
 	starved atomic.Bool // the loop has more and found no room
@@ -86,8 +87,9 @@ func (k *link) nack(id wire.CellID, code wire.Code) {
 	}
 }
 
-// ask asks the other side for a fresh bundle.
+// ask asks the other side for a fresh bundle and its news.
 func (k *link) ask() {
+	k.quiet = false
 	if err := k.conn.WantBundle(); err != nil && !errors.Is(err, dm.ErrOrder) {
 		k.close()
 	}
@@ -126,30 +128,18 @@ func (k *link) Cell(ctx context.Context, cell []byte) error {
 }
 
 // Nack implements dm.Handler.
-func (k *link) Nack(id wire.CellID, _ wire.Code) { k.edge.hand(nacked{link: k, cell: id}) }
+func (k *link) Nack(id wire.CellID, code wire.Code) {
+	k.edge.hand(nacked{link: k, cell: id, code: code})
+}
 
 // WantBundle implements dm.Handler: a fresh bundle, its secrets on disk.
-func (k *link) WantBundle(ctx context.Context) ([]byte, error) {
+func (k *link) WantBundle(ctx context.Context) (dm.Bundle, error) {
 	return k.edge.n.freshBundle(ctx)
 }
 
 // Bundle implements dm.Handler.
-func (k *link) Bundle(b []byte) {
-	if len(b) > 0 {
-		k.edge.hand(bundleIn{link: k, bundle: b})
+func (k *link) Bundle(b dm.Bundle) {
+	if len(b.Bundle)+len(b.News) > 0 {
+		k.edge.hand(bundleIn{link: k, Bundle: b})
 	}
-}
-
-// freshBundle makes a bundle for the other side of a live stream; its secrets
-// are on disk before it is handed out. It is one for a single start, unless too
-// many of those are out.
-func (n *Node) freshBundle(ctx context.Context) ([]byte, error) {
-	var b []byte
-	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
-		if b, err = l.acct.sessions.Bundle(l.now(), true); errors.Is(err, session.ErrLimit) {
-			b, err = l.acct.sessions.Bundle(l.now(), false)
-		}
-		return err
-	})
-	return b, err
 }

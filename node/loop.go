@@ -10,8 +10,10 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
 )
 
 const (
@@ -44,8 +46,9 @@ type say struct {
 
 // cellIn is a cell that came in by a live link.
 type cellIn struct {
-	cell []byte
-	link *link
+	cell  []byte
+	link  *link
+	again bool // it waited for news, which are here now
 }
 
 // met says that a device is reachable by a link, or no longer.
@@ -57,16 +60,18 @@ type met struct {
 // carried says that a link has room again.
 type carried struct{ link *link }
 
-// nacked says that the other side could not open a cell.
+// nacked says that the other side refused a cell.
 type nacked struct {
 	link *link
-	cell [32]byte
+	cell wire.CellID
+	code wire.Code
 }
 
-// bundleIn is a fresh bundle that the other side of a link handed out.
+// bundleIn is a fresh bundle that the other side of a link handed out, with the
+// news of its devices.
 type bundleIn struct {
-	link   *link
-	bundle []byte
+	link *link
+	dm.Bundle
 }
 
 // done is the end of a job: a dial that failed, an exchange that succeeded.

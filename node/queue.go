@@ -33,7 +33,8 @@ type queue struct {
 	fails   int
 	dialing bool
 	link    *link
-	asked   time.Time // when a fresh bundle was last asked for on the link
+	asked   time.Time // when a fresh bundle was last asked for
+	asks    int       // how often since a receipt came
 }
 
 // item is one outbox row in memory. Session zero: not sealed yet, because there
@@ -91,6 +92,11 @@ func (q *queue) push(i item) {
 
 // hungry says whether there is room for more of the table.
 func (q *queue) hungry() bool { return q.tail && len(q.items) < queueMemory/2 }
+
+// unsealed says whether anything waits for a session.
+func (q *queue) unsealed() bool {
+	return slices.ContainsFunc(q.items, func(i item) bool { return !i.sealed() })
+}
 
 // pending says whether anything waits for this device.
 func (q *queue) pending() bool { return len(q.items) > 0 || q.tail }

@@ -23,9 +23,8 @@ var retryWaits = [...]time.Duration{
 }
 
 const (
-	addressesMax = 8                // kept per device
-	bundleEvery  = 10 * time.Second // between two questions for a fresh bundle on a link
-	packMax      = 64               // items offered to one cell
+	addressesMax = 8  // kept per device
+	packMax      = 64 // items offered to one cell
 
 	// shortLink is how long a link lives at least that is not taken for a refusal
 	// when nothing was heard on it.
@@ -80,23 +79,37 @@ func (l *loop) pump(d *device) {
 		}
 		l.packAlone(d, o.Session, now)
 	}
-	if current, ok := l.acct.sessions.Current(now, d.ID); ok && q.link.quiet && q.link.room() {
-		l.packAlone(d, current.Session, now) // so that the other side knows who dialled
-	}
-	if q.sent < len(q.items) && !q.items[q.sent].sealed() && now.Sub(q.asked) >= bundleEvery {
-		q.asked = now
-		q.link.ask()
+	l.speakFirst(d, now)
+	if q.sent < len(q.items) && !q.items[q.sent].sealed() || l.acct.expired(d, now) {
+		l.ask(d, q.link)
 	}
 }
 
-// packAlone sends a cell without any message: a receipt, or just a greeting.
-func (l *loop) packAlone(d *device, s session.ID, now time.Time) {
-	cell, _, err := l.acct.sessions.Pack(now, d.ID, s, nil, wire.Padme)
-	if err != nil {
-		l.log.Warn("no cell could be packed", "device", d.ID.Short(), "error", err)
+// speakFirst says something on a link that this side dialled: the other side may not
+// write before. A cell tells who dialled; without a session a question has to do.
+func (l *loop) speakFirst(d *device, now time.Time) {
+	k := d.queue.link
+	if !k.quiet || !k.room() {
 		return
 	}
+	if current, ok := l.acct.sessions.Current(now, d.ID); ok && l.packAlone(d, current.Session, now) {
+		return
+	}
+	k.ask()
+}
+
+// packAlone sends a cell without any message: a receipt, or just a greeting. It
+// reports whether there was one to send.
+func (l *loop) packAlone(d *device, s session.ID, now time.Time) bool {
+	cell, _, err := l.acct.sessions.Pack(now, d.ID, s, nil, wire.Padme)
+	if err != nil {
+		if !errors.Is(err, session.ErrEmpty) {
+			l.log.Warn("no cell could be packed", "device", d.ID.Short(), "error", err)
+		}
+		return false
+	}
 	d.queue.link.send(cell, s)
+	return true
 }
 
 // lostSession has what lies in a session that is gone sealed anew, in a batch of
@@ -264,11 +277,12 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		return nil
 	}
 	k.device, k.known = d.ID, true
+	k.conn.Recognised()
 	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
 	q := &d.queue
 	q.dialing, q.wait = false, 0
 	if q.link != k {
-		q.link = k
+		q.link, q.asked = k, time.Time{}
 		q.rewind()
 	}
 	l.touch(d)
@@ -297,55 +311,6 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 func isQUIC(a multiaddr.Multiaddr) bool {
 	_, err := a.ValueForProtocol(multiaddr.P_QUIC_V1)
 	return err == nil
-}
-
-// nacked takes that the other side knows nothing of a session: what was not
-// receipted in it is sealed anew in the next one. Only a link whose device was
-// proved is believed, and no more than once for each session.
-func (l *loop) nacked(tx *store.Tx, in nacked) error {
-	s, ok := in.link.recent[in.cell]
-	d, known := l.acct.devices[in.link.device]
-	if !ok || !known || !in.link.known || !l.acct.sessions.Abandon(l.now(), d.ID, s) {
-		return nil
-	}
-	l.log.Info("the other device has lost a session; a new one begins", "device", d.ID.Short())
-	d.queue.asked = time.Time{}
-	return l.reseal(tx, d, s)
-}
-
-// reseal takes what was not receipted out of a session that is gone.
-func (l *loop) reseal(tx *store.Tx, d *device, s session.ID) error {
-	l.wrote = true
-	if err := tx.UnsealOutbox(d.Row, s); err != nil {
-		return err
-	}
-	for n := range d.queue.items {
-		if i := &d.queue.items[n]; i.s.Session == s {
-			i.s = session.Sealed{}
-			d.queue.sent = min(d.queue.sent, n)
-		}
-	}
-	l.touch(d)
-	return l.seal(tx, d, l.now())
-}
-
-// bundleIn starts a session with the fresh bundle that a device handed out.
-func (l *loop) bundleIn(tx *store.Tx, in bundleIn) error {
-	d, ok := l.acct.devices[in.link.device]
-	if !ok || !in.link.known || l.acct.sessions.CanSeal(d.ID) {
-		return nil
-	}
-	remote, ok := l.acct.remote(d.ID)
-	if !ok {
-		return nil
-	}
-	if err := l.acct.sessions.Start(l.now(), remote, in.bundle); err != nil {
-		l.log.Warn("refused a bundle", "device", d.ID.Short(), "error", err)
-		return nil
-	}
-	l.wrote = true
-	l.touch(d)
-	return l.seal(tx, d, l.now())
 }
 
 // addAddress puts an address in front, once, and keeps the newest few.

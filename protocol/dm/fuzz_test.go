@@ -62,7 +62,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 3, 3, 3, 3, 3}, false, true)
 	f.Fuzz(func(t *testing.T, script []byte, dialer, known bool) {
 		m := NewMachine(Config{Dialer: dialer, Known: known})
-		frames := []Frame{someCells(), Nack{Cell: wire.CellID{1}, Code: 1}, WantBundle{}, Bundle{Bundle: []byte{1}}, Bye{}}
+		frames := []Frame{someCells(), Nack{Cell: wire.CellID{1}, Code: 1}, WantBundle{}, Bundle{Bundle: []byte{1}, News: []byte{2}}, Bye{}}
 		now := epoch
 		for _, c := range script {
 			now = now.Add(time.Duration(c) * time.Second)

@@ -2,6 +2,7 @@ package dm
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/kinloom/kinloom/protocol/wire"
@@ -75,6 +76,16 @@ func (q *queue) putFrame(f Frame) error {
 	q.control = append(q.control, f)
 	q.signal()
 	return nil
+}
+
+// answering tells whether a bundle waits: there is room for one.
+func (q *queue) answering() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.control, func(f Frame) bool {
+		b, ok := f.(Bundle)
+		return ok && len(b.Bundle)+len(b.News) > 0
+	})
 }
 
 // close lets nothing more in.

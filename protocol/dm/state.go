@@ -44,8 +44,8 @@ type Config struct {
 	// Dialer tells that this side opened the stream and writes first.
 	Dialer bool
 	// Known tells that the other side was recognised before, by hello or by
-	// the address that was dialled. It is otherwise a stranger until a cell
-	// of its opens.
+	// the address that was dialled. It is otherwise a stranger until it is
+	// recognised or a cell of its opens.
 	Known bool
 }
 
@@ -173,8 +173,11 @@ func (m *Machine) Give() { m.open++ }
 // Opened notes that a cell of this stream opened: the other side is a contact.
 func (m *Machine) Opened() {
 	m.open = max(m.open-1, 0)
-	m.known, m.failed = true, 0
+	m.Recognised()
 }
+
+// Recognised notes that the other side is a contact, whatever its cells say.
+func (m *Machine) Recognised() { m.known, m.failed = true, 0 }
 
 // Refused notes that a cell of this stream was refused with code. Errors:
 // ErrStranger or ErrFlood when it was one too many.

@@ -121,6 +121,22 @@ func TestBundleRates(t *testing.T) {
 	}
 }
 
+// TestRecognised: a device whose cells do not open gets a bundle once it is
+// recognised in another way.
+func TestRecognised(t *testing.T) {
+	m := NewMachine(Config{})
+	for range MaxTries {
+		m.Give()
+	}
+	if e, err := m.Handle(epoch, body(t, WantBundle{})); err != nil || !e.Deny || !m.Paused() {
+		t.Fatalf("a stranger asks: %+v, %v, paused %v; want to be denied and paused", e, err, m.Paused())
+	}
+	m.Recognised()
+	if e, err := m.Handle(epoch, body(t, WantBundle{})); err != nil || e.Deny || m.Paused() {
+		t.Errorf("a contact asks: %+v, %v, paused %v; want a bundle", e, err, m.Paused())
+	}
+}
+
 // TestStranger: whoever is not known has MaxTries cells, given in any way, and
 // then nothing more is read until one of them has opened.
 func TestStranger(t *testing.T) {

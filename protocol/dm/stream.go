@@ -27,9 +27,9 @@ const (
 	ByeTimeout = 10 * time.Second
 
 	// Memory is what a stream holds at most, in bytes: what was read, a frame
-	// on its way to the handler, one on its way out, and the queue. The
-	// router reserves it before the stream is served.
-	Memory = 3*wire.MaxFrame + MaxQueue
+	// on its way to the handler, one on its way out, a bundle with its news,
+	// and the queue. The router reserves it before the stream is served.
+	Memory = 3*wire.MaxFrame + MaxBundle + MaxNews + MaxQueue
 )
 
 var (
@@ -67,11 +67,12 @@ type Handler interface {
 	// Nack tells that the other side refused a cell of ours.
 	Nack(id wire.CellID, code wire.Code)
 	// WantBundle makes a fresh bundle for the other side, which is a
-	// contact. An error means no and does not end the stream.
-	WantBundle(ctx context.Context) ([]byte, error)
-	// Bundle brings the signed bundle that Conn.WantBundle asked for,
-	// unread; nil if the other side gives none.
-	Bundle(b []byte)
+	// contact, and says what certifies it. An error means no and does not end
+	// the stream.
+	WantBundle(ctx context.Context) (Bundle, error)
+	// Bundle brings the answer to Conn.WantBundle, unread; an empty one if
+	// the other side gives none.
+	Bundle(b Bundle)
 }
 
 // Conn is one stream with a device. All methods may be called at the same
@@ -123,6 +124,15 @@ func (c *Conn) Opened() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.m.Opened()
+	c.changed()
+}
+
+// Recognised tells that the other side is a contact: by its transport key, by
+// hello, or by what it said elsewhere.
+func (c *Conn) Recognised() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.m.Recognised()
 	c.changed()
 }
 
@@ -245,12 +255,12 @@ func (c *Conn) handle(ctx context.Context, event Event) error {
 	case event.Nack != nil:
 		c.h.Nack(event.Nack.Cell, event.Nack.Code)
 	case event.Bundle != nil:
-		c.h.Bundle(event.Bundle.Bundle)
+		c.h.Bundle(*event.Bundle)
 	case event.Want:
 		var answer Bundle
-		if !event.Deny {
-			if b, err := c.h.WantBundle(ctx); err == nil && len(b) <= MaxBundle {
-				answer.Bundle = b
+		if !event.Deny && !c.q.answering() {
+			if b, err := c.h.WantBundle(ctx); err == nil && b.check() == nil {
+				answer = b
 			}
 		}
 		if err := c.q.putFrame(answer); err != nil && !errors.Is(err, ErrClosing) {

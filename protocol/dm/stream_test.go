@@ -36,7 +36,7 @@ type node struct {
 	mu      sync.Mutex // guards the fields below
 	cells   [][]byte
 	nacks   []Nack
-	bundles [][]byte
+	bundles []Bundle
 	asked   int
 	block   chan struct{} // if set, Cell waits for it
 	fail    error         // of Cell
@@ -62,16 +62,16 @@ func (n *node) Nack(id wire.CellID, code wire.Code) {
 	n.nacks = append(n.nacks, Nack{Cell: id, Code: code})
 }
 
-func (n *node) WantBundle(context.Context) ([]byte, error) {
+func (n *node) WantBundle(context.Context) (Bundle, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.asked++; n.asked > 1 {
-		return nil, errors.New("no more")
+		return Bundle{}, errors.New("no more")
 	}
-	return []byte("fresh bundle"), nil
+	return Bundle{Bundle: []byte("fresh bundle"), News: []byte("and its news")}, nil
 }
 
-func (n *node) Bundle(b []byte) {
+func (n *node) Bundle(b Bundle) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.bundles = append(n.bundles, b)
@@ -212,8 +212,9 @@ func TestNackAndBundle(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if fmt.Sprintf("%q", d.bundles) != `["fresh bundle" ""]` {
-			t.Errorf("bundles %q, want one and a refusal", d.bundles)
+		if len(d.bundles) != 2 || string(d.bundles[0].Bundle) != "fresh bundle" || string(d.bundles[0].News) != "and its news" ||
+			len(d.bundles[1].Bundle)+len(d.bundles[1].News) > 0 {
+			t.Errorf("bundles %q, want one with news and a refusal", d.bundles)
 		}
 		if err := d.Send(t.Context(), someCells().Cells); err != nil {
 			t.Fatal(err)

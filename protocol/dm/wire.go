@@ -20,6 +20,9 @@ const (
 	MaxCells = (wire.MaxFrame - cellsHead) / (wire.MinCell + cellHead)
 	// MaxBundle bounds a signed bundle, which is passed on unread, in bytes.
 	MaxBundle = 4096
+	// MaxNews bounds what certifies a bundle, which is passed on unread, in
+	// bytes: as much as the body of one event holds.
+	MaxNews = 13312
 
 	// cellsHead is what a Cells frame has in front of its cells at most, and
 	// cellHead what a cell has in front of itself, in bytes.
@@ -68,10 +71,12 @@ type WantBundle struct {
 }
 
 // Bundle answers WantBundle with a signed bundle, made for this stream and
-// used once. An empty one says no.
+// used once, and the news that certify it: who asks may not have heard of them.
+// An empty one says no.
 type Bundle struct {
 	Type   uint8  `cbor:"1,keyasint"` // set by Append
 	Bundle []byte `cbor:"2,keyasint,omitempty"`
+	News   []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // Bye is the last frame of the side that sends it.
@@ -178,6 +183,9 @@ func (f Nack) check() error {
 func (f Bundle) check() error {
 	if len(f.Bundle) > MaxBundle {
 		return fmt.Errorf("%w: bundle of %d bytes", ErrLimit, len(f.Bundle))
+	}
+	if len(f.News) > MaxNews {
+		return fmt.Errorf("%w: news of %d bytes", ErrLimit, len(f.News))
 	}
 	return nil
 }

@@ -134,6 +134,9 @@ func TestLimits(t *testing.T) {
 	if n := len(body(t, Cells{[][]byte{cell(wire.CellSize, 1)}})); n > wire.CellSize+10 {
 		t.Errorf("a frame of one large cell takes %d bytes", n)
 	}
+	if n := len(body(t, Bundle{Bundle: make([]byte, MaxBundle), News: make([]byte, MaxNews)})); n > wire.MaxFrame {
+		t.Errorf("the largest bundle with the largest news takes %d bytes", n)
+	}
 	for _, n := range []int{0, 1, 23, 24, 255, 256, 65535} {
 		if got := len(appendHead(nil, majorBytes, n)); got != headSize(n) {
 			t.Errorf("headSize(%d) = %d, want %d", n, headSize(n), got)
@@ -159,6 +162,7 @@ func TestAppendRefuses(t *testing.T) {
 		"large cell":        Cells{[][]byte{cell(wire.CellSize+1, 1)}},
 		"refusal, no code":  Nack{Cell: wire.CellID{1}},
 		"bundle, too large": Bundle{Bundle: make([]byte, MaxBundle+1)},
+		"news, too large":   Bundle{Bundle: []byte{1}, News: make([]byte, MaxNews+1)},
 	} {
 		if b, err := f.Append(nil); err == nil || b != nil {
 			t.Errorf("%s: written as %.40x (%v)", name, b, err)

@@ -34,6 +34,9 @@ const (
 	CodeStorage Code = 11
 	// CodeClosing: the node is stopping.
 	CodeClosing Code = 12
+	// CodeClone: another cell came before under the same numbers; the sender
+	// was copied, or set back to an older copy. Send it anew in a new session.
+	CodeClone Code = 13
 )
 
 var codeNames = map[Code]string{
@@ -49,6 +52,7 @@ var codeNames = map[Code]string{
 	CodeUnopened:  "unopened",
 	CodeStorage:   "storage",
 	CodeClosing:   "closing",
+	CodeClone:     "clone",
 }
 
 // String returns the name of SPEC 5, or "code N" for one it does not list.

@@ -277,7 +277,7 @@ func TestCellEveryBit(t *testing.T) {
 
 func TestCodeNames(t *testing.T) {
 	seen := map[string]bool{}
-	for c := CodeMalformed; c <= CodeClosing; c++ {
+	for c := CodeMalformed; c <= CodeClone; c++ {
 		s := c.String()
 		if s == "" || strings.HasPrefix(s, "code ") || seen[s] {
 			t.Errorf("code %d has the name %q", int(c), s)
