@@ -91,8 +91,11 @@ func Exchange(ctx context.Context, s Stream, i *Initiator, met func(Met) error) 
 				return err
 			}
 			step, err := i.Handle(time.Now(), b)
-			if err := c.sendStep(step, err); err != nil {
-				return err
+			if sendErr := c.sendStep(step, err); sendErr != nil {
+				if err == nil {
+					sendErr = c.refusal(i, sendErr)
+				}
+				return sendErr
 			}
 			if step.Met != nil && met != nil {
 				if err := met(*step.Met); err != nil {
@@ -194,6 +197,21 @@ func converse(ctx context.Context, s Stream, timeout time.Duration, talk func(*c
 	// QUIC reports as an error of our own close.
 	_ = s.Close()
 	return err
+}
+
+// refusal is what the other side said before it stopped reading, which tells
+// more than that our own message did not get through. QUIC can report a stream
+// that the other side has closed to a write that had arrived.
+func (c *conversation) refusal(i *Initiator, broken error) error {
+	b, err := c.receive(i.Limit())
+	if err != nil {
+		return broken
+	}
+	_, err = i.Handle(time.Now(), b)
+	if refused, ok := errors.AsType[Refused](err); ok {
+		return said{refused}
+	}
+	return broken
 }
 
 // said marks an error that the other side was told of, or told us.
