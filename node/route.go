@@ -115,7 +115,13 @@ func (l *loop) packAlone(d *device, s session.ID, now time.Time) bool {
 // lostSession has what lies in a session that is gone sealed anew, in a batch of
 // its own as this one is committed already.
 func (l *loop) lostSession(d *device, s session.ID) {
-	in := change{apply: func(l *loop, tx *store.Tx) error { return l.reseal(tx, d, s) }, reply: func(error) {}}
+	id := d.ID // not d: the account may be read anew in between
+	in := change{apply: func(l *loop, tx *store.Tx) error {
+		if d, ok := l.acct.devices[id]; ok {
+			return l.reseal(tx, d, s)
+		}
+		return nil
+	}, reply: func(error) {}}
 	select {
 	case l.in <- in:
 	default: // the queue is full: the next tick finds the same and tries again
@@ -258,7 +264,7 @@ func (l *loop) bind(tx *store.Tx, k *link, d *device) error {
 	if k == d.queue.link {
 		d.queue.fails = 0
 	}
-	if k.known && k.device == d.ID {
+	if k.known { // by a device of its own: another one's cell it may bring, but not become the way to it
 		return nil
 	}
 	return l.attach(tx, k, d)
