@@ -33,7 +33,8 @@ type account struct {
 // device is another device: a contact's, or an own one.
 type device struct {
 	store.Device
-	queue queue
+	queue  queue
+	blamed time.Time // when it was last complained of in the log
 }
 
 // conversation is one conversation and the pure state of its event graph.

@@ -105,14 +105,15 @@ func (l *loop) news() ([]byte, error) {
 // mergeLog takes over what a person tells of their devices, as far as it
 // verifies. Entries may be the whole log, or the end of it that continues the
 // known one.
-func (l *loop) mergeLog(tx *store.Tx, p identity.PersonID, news event.Entries) error {
+func (l *loop) mergeLog(tx *store.Tx, from *device, news event.Entries) error {
+	p := from.Person
 	known, ok := l.acct.logs[p]
 	if !ok {
 		return nil
 	}
 	offered, err := joinLog(known, news.Entries)
 	if err != nil {
-		l.log.Warn("refused a log that does not verify", "error", err)
+		l.complain(from, "refused a log that does not verify", err)
 		return nil
 	}
 	merged, err := known.Merge(offered)

@@ -359,7 +359,7 @@ func (e *edge) serveContact(ctx context.Context, s network.Stream) {
 	}
 	self := contact.Self{Key: identity.NewDeviceKey(e.n.home.secrets.Device), Person: e.n.me}
 	if _, err := contact.Serve(ctx, s, contact.NewResponder(self, channel, e.n.cfg.Random), e); err != nil {
-		e.n.cfg.Log.Info("a contact exchange ended early", "error", err)
+		e.n.cfg.Log.Debug("a contact exchange ended early", "error", err) // any stranger can cause it, as often as it likes
 	}
 }
 

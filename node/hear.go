@@ -95,8 +95,8 @@ func (l *loop) unopened(in cellIn, err error) {
 		code = wire.CodeClone
 		l.wrote = true
 		l.log.Error("a message number came twice with different content: a copy of that device may be running")
-		l.hub.notice(Notice{
-			At: l.now(), Kind: "session",
+		l.notify(Notice{
+			Kind: "session",
 			Text: "A message number came twice with different content: a copy of that device may be running. The session was closed and begins anew.",
 		})
 	}
@@ -185,12 +185,12 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	now := l.now()
 	c, ok := l.acct.convs[m.Conversation]
 	if !ok || !mayHear(c, d, l.acct.me) {
-		l.log.Warn("refused an event for a conversation that its device is not in", "device", d.ID.Short())
+		l.complain(d, "refused an event for a conversation that its device is not in", nil)
 		return nil
 	}
 	ev, err := event.Parse(m.Payload)
 	if err != nil {
-		l.log.Warn("refused a broken event", "device", d.ID.Short(), "error", err)
+		l.complain(d, "refused a broken event", err)
 		return nil
 	}
 	id := event.IDOf(event.Context{Conversation: c.ID, Author: d.Person, Device: d.ID}, m.Payload)
@@ -236,6 +236,16 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	return l.control(tx, d, c, ev)
 }
 
+// complain logs what a device did wrong, once a minute: it must not fill the log.
+func (l *loop) complain(d *device, what string, err error) {
+	now := l.now()
+	if now.Sub(d.blamed).Abs() < time.Minute {
+		return
+	}
+	d.blamed = now
+	l.log.Warn(what, "device", d.ID.Short(), "error", err)
+}
+
 // mayHear says whether a device may speak in a conversation: as one of its
 // persons, and in no other.
 func mayHear(c *conversation, d *device, me identity.PersonID) bool {
@@ -262,7 +272,7 @@ func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event)
 		if err != nil {
 			return nil
 		}
-		return l.mergeLog(tx, d.Person, entries)
+		return l.mergeLog(tx, d, entries)
 	case event.ReadMark:
 		mark, err := event.ParseMarks(ev.Body)
 		if err != nil || d.Person == l.acct.me {

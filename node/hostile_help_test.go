@@ -35,6 +35,7 @@ type mallory struct {
 	t      *testing.T
 	net    *testnet.Net
 	moves  int
+	name   string
 	host   host.Host
 	root   identity.RootKey
 	logKey identity.LogKey
@@ -55,7 +56,7 @@ type mallory struct {
 // newMallory puts one on machine i.
 func newMallory(t *testing.T, net *testnet.Net, i int) *mallory {
 	t.Helper()
-	m := &mallory{t: t, net: net}
+	m := &mallory{t: t, net: net, name: "Mallory"}
 	var err error
 	if m.host, err = bare(net.Host(i)); err != nil {
 		t.Fatal(err)
@@ -146,7 +147,7 @@ func (m *mallory) exchange(ctx context.Context, link string, change func(*contac
 	if err != nil {
 		return contact.Result{}, err
 	}
-	self := contact.Self{Key: m.key, Person: m.root.Person(), Material: contact.Material{Entries: m.log.Entries(), Record: m.record, Name: "Mallory"}}
+	self := contact.Self{Key: m.key, Person: m.root.Person(), Material: contact.Material{Entries: m.log.Entries(), Record: m.record, Name: m.name}}
 	i, err := contact.NewInitiator(time.Now(), self, invite, channel, rand.Reader)
 	if err != nil {
 		return contact.Result{}, err

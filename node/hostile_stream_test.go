@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +17,10 @@ import (
 
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
 )
 
@@ -122,6 +126,53 @@ func TestOneByteASecond(t *testing.T) {
 		}
 		if n := alive(opened); n > 0 {
 			t.Errorf("%d streams still live after 90 s", n)
+		}
+	})
+}
+
+// lines counts the lines of a log.
+type lines struct{ n atomic.Int64 }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.n.Add(1)
+	return len(b), nil
+}
+
+// TestLogBombs: what a contact or a stranger does wrong a thousand times is not a
+// thousand lines in the log.
+func TestLogBombs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{Latency: 5 * time.Millisecond, BitsPerSecond: 1 << 30})
+		var log lines
+		ada, err := node.Open(ctx, node.Config{Name: "Ada", NoLAN: true, Network: net.Host(0).Configure, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(t, ada)
+		m := newMallory(t, net, 1)
+		m.meet(ctx, link(ctx, t, ada, false))
+		bad := event.Entries{Entries: newMallory(t, net, 2).log.Entries()}
+		entries, err := bad.Append()
+		m.fatal("entries", err)
+		for range 400 {
+			for _, sealed := range []session.Sealed{
+				m.seal(event.ConversationID{1}, m.text("elsewhere")), m.seal(m.conv, []byte("no event")), m.seal(m.conv, m.event(event.Log, entries)),
+			} {
+				m.fatal("send", m.send(dm.Cells{Cells: [][]byte{m.pack(sealed)}}))
+			}
+		}
+		m.receipts()
+		invite := link(ctx, t, ada, true)
+		for range 60 {
+			time.Sleep(130 * time.Millisecond)
+			if _, err := m.exchange(ctx, invite, func(v *contact.Invite) { v.Token[0]++ }); err == nil {
+				t.Fatal("a bad token was taken")
+			}
+		}
+		if n := log.n.Load(); n > 20 {
+			t.Errorf("%d lines in the log", n)
 		}
 	})
 }
@@ -280,5 +331,33 @@ func TestReplaysAfterARestart(t *testing.T) {
 			t.Error("a used invite was taken from another person")
 		}
 		closeAll(t, ada)
+	})
+}
+
+// TestCellOverAnothersLink: a contact that got hold of another one's cell can
+// bring it, and does not thereby get what is for the other.
+func TestCellOverAnothersLink(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		carol := newMallory(t, m.net, 3)
+		carol.name = "Carol"
+		carol.meet(ctx, link(ctx, t, ada, false))
+		m.meet(ctx, link(ctx, t, ada, false))
+		carol.say(carol.text("mine"))
+		m.say(m.text("also mine"))
+		carol.receipts()
+		m.receipts()
+		stolen := carol.pack(carol.seal(carol.conv, carol.text("brought")))
+		m.fatal("send", m.send(dm.Cells{Cells: [][]byte{stolen}}))
+		m.receipts()
+		say(ctx, t, ada, "Carol", "for Carol only")
+		if _, got := m.receipts(); len(got) > 0 {
+			t.Errorf("who brought a cell gets %v", got)
+		}
+		if _, got := carol.receipts(); len(got) != 1 || got[0] != "message" {
+			t.Errorf("Carol gets %v, want her message", got)
+		}
+		if got := texts(ctx, t, ada, "Carol"); got != "mine|brought|for Carol only" {
+			t.Errorf("Ada shows %q", got)
+		}
 	})
 }

@@ -101,6 +101,10 @@ func (l *loop) unknown(in cellIn, u *session.UnknownDevice) bool {
 	if !ok || in.again {
 		return false
 	}
+	if l.refused(d) {
+		l.then(k.close) // nothing is asked of a blocked person
+		return true
+	}
 	if len(k.held) == heldMax {
 		l.decline(in, wire.CodeBusy)
 		return true
@@ -133,7 +137,7 @@ func (l *loop) bundleIn(tx *store.Tx, in bundleIn) error {
 		return nil
 	}
 	if news, err := event.ParseEntries(in.News); err == nil {
-		if err := l.mergeLog(tx, d.Person, news); err != nil {
+		if err := l.mergeLog(tx, d, news); err != nil {
 			return err
 		}
 	}
