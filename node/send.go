@@ -93,6 +93,11 @@ func (n *Node) say(ctx context.Context, in say) (store.Event, error) {
 	case a := <-ch:
 		return a.e, a.err
 	case <-n.ended:
+	}
+	select { // the last batch may have had it
+	case a := <-ch:
+		return a.e, a.err
+	default:
 		return store.Event{}, ErrClosed
 	}
 }
@@ -111,6 +116,11 @@ func (n *Node) change(ctx context.Context, f func(*loop, *store.Tx) error) error
 	case err := <-ch:
 		return err
 	case <-n.ended:
+	}
+	select { // the last batch may have had it
+	case err := <-ch:
+		return err
+	default:
 		return ErrClosed
 	}
 }
