@@ -247,6 +247,10 @@ func (a *app) contactRemove() *cobra.Command {
 			if err := c.RemoveContact(ctx, one.ID, history); err != nil {
 				return err
 			}
+			if a.json {
+				one.State, one.Petname = "removed", ""
+				return show(a, one, nil)
+			}
 			if history {
 				a.say("%s is removed, and the conversation is deleted on this device.", name(one.Name))
 			} else {

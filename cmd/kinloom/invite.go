@@ -51,6 +51,9 @@ func (a *app) invite() *cobra.Command {
 					if err := c.RevokeInvite(ctx, args[0]); err != nil {
 						return err
 					}
+					if a.json {
+						return show(a, map[string]any{"id": args[0], "revoked": true}, nil)
+					}
 					a.say("Revoked. Contacts that it made stay.")
 					return nil
 				})

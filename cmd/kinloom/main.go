@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"charm.land/fang/v2"
@@ -38,7 +39,7 @@ func run(args []string, t terminal) int {
 
 	p2p.LibraryLog(nil) // libp2p would write addresses to stderr
 	harden()
-	a := &app{term: t, env: os.Getenv}
+	a := &app{term: t, env: os.Getenv, done: ctx.Done()}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(t.in)
@@ -46,11 +47,17 @@ func run(args []string, t terminal) int {
 	root.SetErr(t.err)
 
 	var err error
-	if term.IsTerminal(t.out.Fd()) { // styled help costs start-up time that a script should not pay
+	if term.IsTerminal(t.out.Fd()) && asksHelp(args) {
 		quiet := func(io.Writer, fang.Styles, error) {}
 		err = fang.Execute(ctx, root, fang.WithoutCompletions(), fang.WithoutManpage(), fang.WithoutVersion(), fang.WithErrorHandler(quiet))
 	} else {
 		err = root.ExecuteContext(ctx)
 	}
 	return a.report(ctx, err)
+}
+
+// asksHelp reports whether a command line prints help, which is styled at a terminal. Nothing else goes through fang: on
+// an error it asks the terminal for its colours and reads the answer from the input, with what is typed there.
+func asksHelp(args []string) bool {
+	return len(args) == 0 || args[0] == "help" || slices.Contains(args, "--help") || slices.Contains(args, "-h")
 }

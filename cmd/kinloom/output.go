@@ -27,12 +27,33 @@ func (a *app) say(format string, args ...any) {
 // confirm asks a question that is answered no by anything but y or yes.
 func (a *app) confirm(question string) (bool, error) {
 	fmt.Fprint(a.term.err, question+" [y/N] ")
-	line, err := bufio.NewReader(io.LimitReader(a.term.in, 256)).ReadString('\n')
+	line, err := answer(a, func() (string, error) { return bufio.NewReader(io.LimitReader(a.term.in, 256)).ReadString('\n') })
 	if err != nil && err != io.EOF {
 		return false, fmt.Errorf("read the answer: %w", err)
 	}
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes", nil
+}
+
+// answer waits for somebody at the terminal, or until the command is interrupted. What then still reads ends with the
+// process: nothing else can end it.
+func answer[T any](a *app, read func() (T, error)) (T, error) {
+	type got struct {
+		value T
+		err   error
+	}
+	given := make(chan got, 1)
+	go func() {
+		value, err := read()
+		given <- got{value, err}
+	}()
+	select {
+	case g := <-given:
+		return g.value, g.err
+	case <-a.done:
+		fmt.Fprintln(a.term.err)
+		return *new(T), errInterrupted
+	}
 }
 
 // show gives one result: as JSON, or as text.

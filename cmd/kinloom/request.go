@@ -37,6 +37,9 @@ func (a *app) request() *cobra.Command {
 					if err := c.DeclineRequest(ctx, args[0]); err != nil {
 						return err
 					}
+					if a.json {
+						return show(a, map[string]any{"id": args[0], "declined": true}, nil)
+					}
 					a.say("Declined. They are told nothing.")
 					return nil
 				})

@@ -24,6 +24,7 @@ type terminal struct {
 type app struct {
 	term terminal
 	env  func(string) string
+	done <-chan struct{} // closed when the command is interrupted; nil: never
 
 	home           string // --home
 	json           bool   // --json

@@ -89,7 +89,14 @@ func (a *app) newPassphrase() ([]byte, error) {
 // ask reads a secret line from the terminal.
 func (a *app) ask(prompt string) ([]byte, error) {
 	fmt.Fprint(a.term.err, prompt)
-	b, err := term.ReadPassword(a.term.in.Fd())
+	before, err := term.GetState(a.term.in.Fd())
+	if err != nil {
+		return nil, fmt.Errorf("read the passphrase: %w", err)
+	}
+	b, err := answer(a, func() ([]byte, error) { return term.ReadPassword(a.term.in.Fd()) })
+	if errors.Is(err, errInterrupted) {
+		return nil, errors.Join(err, term.Restore(a.term.in.Fd(), before)) // what is typed next is seen again
+	}
 	fmt.Fprintln(a.term.err)
 	if err != nil {
 		return nil, fmt.Errorf("read the passphrase: %w", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -173,6 +174,30 @@ func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{"ada": "ada", "./my-home_2": "./my-home_2", "my home": "'my home'", "a$b": "'a$b'", "": "''", "'; rm -rf ~; '": `''\''; rm -rf ~; '\'''`} {
 		if got := quote(in); got != want {
 			t.Errorf("quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestInterruptedQuestion: Ctrl-C ends a question that nobody has answered.
+func TestInterruptedQuestion(t *testing.T) {
+	done := make(chan struct{})
+	a := &app{term: terminal{err: os.Stderr}, done: done}
+	never := make(chan string)
+	defer close(never)
+	close(done)
+	if got, err := answer(a, func() (string, error) { return <-never, nil }); !errors.Is(err, errInterrupted) {
+		t.Errorf("got %q, %v; want %v", got, err, errInterrupted)
+	}
+}
+
+// TestAsksHelp: only help is styled, as styling asks the terminal and would take what is typed.
+func TestAsksHelp(t *testing.T) {
+	for line, want := range map[string]bool{
+		"": true, "help": true, "help send": true, "send --help": true, "id -h": true,
+		"id": false, "send me hi": false, "nosuch": false, "--home x inbox": false,
+	} {
+		if got := asksHelp(strings.Fields(line)); got != want {
+			t.Errorf("%q: got %v, want %v", line, got, want)
 		}
 	}
 }
