@@ -57,6 +57,8 @@ func FuzzParseRetraction(f *testing.F) { fuzzParser(f, ParseRetraction) }
 func FuzzParseName(f *testing.F)       { fuzzParser(f, ParseName) }
 func FuzzParseEntries(f *testing.F)    { fuzzParser(f, ParseEntries) }
 func FuzzParseMarks(f *testing.F)      { fuzzParser(f, ParseMarks) }
+func FuzzParseRefused(f *testing.F)    { fuzzParser(f, ParseRefused) }
+func FuzzParseWanted(f *testing.F)     { fuzzParser(f, ParseWanted) }
 func FuzzParseComposing(f *testing.F)  { fuzzParser(f, ParseComposing) }
 
 // FuzzClean (H10): nothing that hides or moves gets through, the length holds,

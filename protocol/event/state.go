@@ -37,6 +37,7 @@ type Machine struct {
 	clock  Clock
 	heads  []ID // by arrival, the oldest first
 	latest map[identity.DeviceID]Latest
+	closed map[identity.DeviceID]uint64
 }
 
 // NewMachine returns the state of a conversation without events. Self is the
@@ -51,6 +52,7 @@ func LoadMachine(self Context, clock Clock, heads []ID, latest []Latest) *Machin
 		clock:  clock,
 		heads:  slices.Clone(heads),
 		latest: make(map[identity.DeviceID]Latest, len(latest)),
+		closed: map[identity.DeviceID]uint64{},
 	}
 	m.trim()
 	for _, l := range latest {
@@ -62,7 +64,23 @@ func LoadMachine(self Context, clock Clock, heads []ID, latest []Latest) *Machin
 }
 
 // Seq returns the seq of the next own event.
-func (m *Machine) Seq() uint64 { return m.latest[m.self.Device].Seq + 1 }
+func (m *Machine) Seq() uint64 { return m.top(m.self.Device) + 1 }
+
+// top is the highest seq of a device that was used or closed.
+func (m *Machine) top(dev identity.DeviceID) uint64 {
+	return max(m.latest[dev].Seq, m.closed[dev])
+}
+
+// Close takes the numbers of a device up to seq out of use, as other events than
+// those that are held may exist under them. It is not a part of what LoadMachine
+// is given: the caller stores Closed and closes again.
+func (m *Machine) Close(dev identity.DeviceID, seq uint64) {
+	m.closed[dev] = max(m.closed[dev], seq)
+}
+
+// Closed returns the seq up to which the numbers of a device are closed, 0 if
+// none are.
+func (m *Machine) Closed(dev identity.DeviceID) uint64 { return m.closed[dev] }
 
 // Clock returns the clock: the highest of what was made and seen here.
 func (m *Machine) Clock() Clock { return m.clock }
@@ -89,10 +107,9 @@ func (m *Machine) Next(now time.Time, t Type, key string, body []byte) (Made, er
 	last := m.latest[m.self.Device]
 	e := Event{Clock: m.clock.Next(now), Type: t, Key: key, Body: body}
 	if t.Class() != Ephemeral {
-		if last.Seq >= MaxSeq {
+		if e.Seq = m.Seq(); e.Seq > MaxSeq {
 			return Made{}, ErrSeqs
 		}
-		e.Seq = last.Seq + 1
 		e.Parents = m.parents(last.ID)
 	}
 	raw, err := e.Append()
@@ -151,10 +168,10 @@ const (
 	New Verdict = 1
 	// Duplicate: held already; nothing changed.
 	Duplicate Verdict = 2
-	// Equivocation: another event is held under the same device and seq, or it
-	// claims to be of this very device, which did not make it. Keep what is
-	// held, warn; nothing changed. It means a cloned, restored or dishonest
-	// device.
+	// Equivocation: another event is held under the same device and seq, or the
+	// seq is closed, or it claims to be of this very device, which did not make
+	// it. Keep what is held, warn; nothing changed. It means a cloned, restored
+	// or dishonest device.
 	Equivocation Verdict = 3
 )
 
@@ -228,7 +245,7 @@ func (m *Machine) Observe(now time.Time, dev identity.DeviceID, id ID, e Event, 
 	switch {
 	case held == id:
 		return Seen{Verdict: Duplicate}
-	case held != ID{}, dev == m.self.Device:
+	case held != ID{}, dev == m.self.Device, e.Seq <= m.closed[dev]:
 		return Seen{Verdict: Equivocation, ClockWrong: wrong}
 	}
 	seen := Seen{Verdict: New, Late: e.Seq < last.Seq}
@@ -238,8 +255,8 @@ func (m *Machine) Observe(now time.Time, dev identity.DeviceID, id ID, e Event, 
 		m.cover(ID{}, e.Parents)
 		return seen
 	}
-	if e.Seq > last.Seq+1 {
-		seen.GapFrom, seen.GapTo = last.Seq+1, e.Seq-1
+	if top := m.top(dev); e.Seq > top+1 {
+		seen.GapFrom, seen.GapTo = top+1, e.Seq-1
 	}
 	m.follow(dev, id, e)
 	return seen

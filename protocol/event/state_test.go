@@ -369,7 +369,7 @@ func TestReload(t *testing.T) {
 func TestNamesOfThings(t *testing.T) {
 	for typ, want := range map[Type]string{
 		Message: "message", Edit: "edit", Reaction: "reaction", Retract: "retract", Profile: "profile",
-		Log: "log", ReadMark: "read", Typing: "typing", 33: "type 33",
+		Log: "log", ReadMark: "read", Refusal: "refusal", Want: "want", Typing: "typing", 33: "type 33",
 	} {
 		if got := typ.String(); got != want {
 			t.Errorf("type %d: %q, want %q", int(typ), got, want)

@@ -30,6 +30,10 @@ const (
 	Log Type = 65
 	// ReadMark: Marks. How far the author has read.
 	ReadMark Type = 66
+	// Refusal: Refused. Events of another device that the author did not keep.
+	Refusal Type = 67
+	// Want: Wanted. Events of another device that the author lacks.
+	Want Type = 68
 
 	// Typing: Composing. The author is writing.
 	Typing Type = 128
@@ -74,6 +78,10 @@ func (t Type) String() string {
 		return "log"
 	case ReadMark:
 		return "read"
+	case Refusal:
+		return "refusal"
+	case Want:
+		return "want"
 	case Typing:
 		return "typing"
 	}

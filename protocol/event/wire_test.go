@@ -119,6 +119,8 @@ var parsers = map[string]func([]byte) (message, error){
 	"Name":       reader(ParseName),
 	"Entries":    reader(ParseEntries),
 	"Marks":      reader(ParseMarks),
+	"Refused":    reader(ParseRefused),
+	"Wanted":     reader(ParseWanted),
 	"Composing":  reader(ParseComposing),
 }
 
@@ -295,6 +297,14 @@ func TestAppendRefuses(t *testing.T) {
 		{"mark of seq 0", Marks{Marks: []Mark{{}}}, ErrMarks},
 		{"mark above MaxSeq", Marks{Marks: []Mark{{Seq: MaxSeq + 1}}}, ErrMarks},
 		{"mark twice", Marks{Marks: []Mark{{Seq: 1}, {Seq: 2}}}, ErrMarks},
+		{"nothing refused", Refused{Upto: 2, Held: 1}, ErrCount},
+		{"refused too many", Refused{Upto: 2, Held: 1, IDs: make([]ID, MaxRefused+1)}, ErrCount},
+		{"refused, none held", Refused{Upto: 2, IDs: make([]ID, 1)}, ErrSeq},
+		{"refused, more held than closed", Refused{Upto: 2, Held: 3, IDs: make([]ID, 1)}, ErrSeq},
+		{"refused above MaxSeq", Refused{Upto: MaxSeq + 1, Held: 3, IDs: make([]ID, 1)}, ErrSeq},
+		{"wanted from 0", Wanted{To: 1}, ErrSeq},
+		{"wanted backwards", Wanted{From: 2, To: 1}, ErrSeq},
+		{"wanted above MaxSeq", Wanted{From: 2, To: MaxSeq + 1}, ErrSeq},
 		{"typing too long", Composing{Seconds: MaxTyping + 1}, ErrSeconds},
 	} {
 		if b, err := tt.m.Append(); !errors.Is(err, tt.want) || b != nil {
