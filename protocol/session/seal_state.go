@@ -155,6 +155,26 @@ func (m *Machine) AskRepeat(now time.Time, dev identity.DeviceID, session ID, se
 	return nil
 }
 
+// Refuse takes back that messages of a session came: they opened, and the caller
+// could not keep them. From then on they are missing, so no mark covers them, and
+// the device is asked to seal their content anew or, where it has none any more,
+// to void them. It belongs into the commit of what opened them. Errors: those of
+// AskRepeat; they are missing then all the same.
+func (m *Machine) Refuse(now time.Time, session ID, seqs []uint64) error {
+	s := m.sessions[session]
+	if s == nil {
+		return fmt.Errorf("refuse messages: %w", ErrNoSession)
+	}
+	seqs = slices.DeleteFunc(slices.Clone(seqs), func(seq uint64) bool { return seq == 0 || seq >= s.Due })
+	slices.Sort(seqs)
+	s.Missing = append(slices.Clone(s.Missing), seqs...)
+	slices.Sort(s.Missing)
+	s.Missing = slices.Compact(s.Missing)
+	m.touch(s)
+	m.note(s)
+	return m.AskRepeat(now, s.Peer, session, slices.Compact(seqs))
+}
+
 // AskLog asks a device for the log entries of its person after the head that
 // is known here. Errors: ErrNoSession, ErrNeedBundle.
 func (m *Machine) AskLog(now time.Time, dev identity.DeviceID, known identity.Head) error {
