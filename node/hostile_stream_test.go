@@ -191,7 +191,11 @@ func TestContactThatFloods(t *testing.T) {
 		m.meet(ctx, link(ctx, t, ada, false))
 		big := strings.Repeat("flood ", 2000)
 		var flood [][]byte
-		for range 1500 {
+		size := 1500
+		if testing.Short() {
+			size = 300
+		}
+		for range size {
 			flood = append(flood, m.pack(m.seal(m.conv, m.text(big))))
 		}
 		before := heap()
