@@ -65,7 +65,10 @@ func TestBrokenFrames(t *testing.T) {
 		}
 		cells := frame(dm.Cells{Cells: [][]byte{make([]byte, wire.MinCell)}})
 		inputs := [][]byte{
-			{0}, {0x80}, {0x80, 0}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
+			{0},
+			{0x80},
+			{0x80, 0},
+			{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
 			binary.AppendUvarint(nil, 1<<63), binary.AppendUvarint(nil, wire.MaxFrame+1), wire.AppendFrame(nil, make([]byte, wire.MaxFrame)),
 			cells, frame(dm.Nack{Code: wire.CodeUnopened}), frame(dm.Bundle{Bundle: make([]byte, dm.MaxBundle)}), frame(dm.WantBundle{}), frame(dm.Bye{}),
 			append(frame(dm.Bye{}), cells...), append(frame(dm.WantBundle{}), frame(dm.Bundle{})...), []byte(strings.Repeat("GET / HTTP/1.1\r\n", 100)),
@@ -260,7 +263,9 @@ func TestTransplants(t *testing.T) {
 		m.fatal("typing", err)
 		for _, conv := range []event.ConversationID{
 			event.PairID(status.Person, other.Person), event.SelfID(status.Person), event.SelfID(m.root.Person()),
-			event.PairID(other.Person, m.root.Person()), {}, {1},
+			event.PairID(other.Person, m.root.Person()),
+			{},
+			{1},
 		} {
 			for _, e := range [][]byte{
 				m.text("transplanted"), m.event(event.Profile, name), m.event(event.ReadMark, marks), m.event(event.Log, entries), m.event(event.Typing, typing),

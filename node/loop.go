@@ -117,6 +117,8 @@ type loop struct {
 	lazyAt                   time.Time              // when the first of both came
 	links                    map[*link]bool
 	lastNow, lastTimer, kept time.Time // of the last tick; of the last housekeeping
+	failures                 int       // commits that failed in a row
+	resumeAt                 time.Time // until when the loop is paused after one
 	warnings                 []string
 	scratch                  []session.Sealed
 }
@@ -305,7 +307,11 @@ func inputError(err error) bool {
 
 // lost recovers from a failed commit.
 func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
-	l.log.Error("commit failed; memory is read anew from disk", "error", cause)
+	if l.failures == 0 {
+		l.log.Error("commit failed; memory is read anew from disk", "error", cause)
+	}
+	l.resumeAt = time.Now().Add(min(time.Second<<min(l.failures, 6), time.Minute))
+	l.failures++
 	l.after, l.lazy, l.flush = nil, nil, false
 	clear(l.touched)
 	clear(l.spoken)
@@ -375,9 +381,15 @@ func (l *loop) release() {
 		l.pump(d)
 	}
 	if l.wrote {
+		l.failures = 0
 		l.hub.tell()
 	}
 }
+
+// paused says that the store failed a moment ago: until it is worth another try,
+// nothing is sent whose receipt could not be kept, and nothing is opened that
+// could not be stored. What others send is not acknowledged and comes again.
+func (l *loop) paused() bool { return l.failures > 0 && time.Now().Before(l.resumeAt) }
 
 func (l *loop) then(f func())   { l.after = append(l.after, f) }
 func (l *loop) touch(d *device) { l.touched[d] = true }
@@ -386,6 +398,12 @@ func (l *loop) touch(d *device) { l.touched[d] = true }
 func (l *loop) handle(tx *store.Tx, in input) error {
 	switch in := in.(type) {
 	case cellIn:
+		if l.paused() {
+			if !in.link.known {
+				l.then(in.link.close)
+			}
+			return nil
+		}
 		return l.cellIn(tx, in)
 	case say:
 		e, err := l.say(tx, in)

@@ -45,6 +45,9 @@ type dialWay struct {
 // is missing: a route, or a key.
 func (l *loop) pump(d *device) {
 	q := &d.queue
+	if l.paused() {
+		return
+	}
 	if l.refused(d) {
 		return // not even a receipt: what came from them was not kept
 	}
