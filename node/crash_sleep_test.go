@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,7 +68,7 @@ func (h *homes) close(which ...int) {
 func TestRestartDeliversWhatWasQueued(t *testing.T) {
 	withHomes(t, func(ctx context.Context, h *homes) {
 		h.close(1)
-		want := ""
+		var want strings.Builder
 		var last node.Message
 		for i := range 30 {
 			if i%10 == 5 {
@@ -76,14 +77,14 @@ func TestRestartDeliversWhatWasQueued(t *testing.T) {
 			}
 			text := fmt.Sprint("message ", i)
 			last = say(ctx, h.t, h.nodes[0], "bob", text)
-			want += text + "|"
+			want.WriteString(text + "|")
 		}
 		h.close(0)
 		h.open(1)
 		h.open(0)
 		delivered(ctx, h.t, h.nodes[0], last)
-		if got := texts(ctx, h.t, h.nodes[1], "ada") + "|"; got != want {
-			h.t.Errorf("Bob reads %q, want %q", got, want)
+		if got := texts(ctx, h.t, h.nodes[1], "ada") + "|"; got != want.String() {
+			h.t.Errorf("Bob reads %q, want %q", got, want.String())
 		}
 	})
 }

@@ -207,7 +207,8 @@ func TestRenewedWhileAway(t *testing.T) {
 			staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
 				delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "one"))
 				delivered(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "two"))
-				want := "one|two"
+				var want strings.Builder
+				want.WriteString("one|two")
 				s.stop(t, bob)
 				var waiting []node.Message
 				for _, day := range []int{20, 40, 65} {
@@ -216,7 +217,7 @@ func TestRenewedWhileAway(t *testing.T) {
 					if tc.queued {
 						text := fmt.Sprint("day ", day)
 						waiting = append(waiting, say(ctx, t, ada.Node, "bob", text))
-						want += "|" + text
+						want.WriteString("|" + text)
 					}
 				}
 				s.stop(t, ada)
@@ -244,7 +245,7 @@ func TestRenewedWhileAway(t *testing.T) {
 				if took := time.Since(begin); took > 30*time.Second {
 					t.Errorf("all was delivered after %v, want within 30 s", took)
 				}
-				both(ctx, t, ada, bob, want+"|Bob is back|welcome")
+				both(ctx, t, ada, bob, want.String()+"|Bob is back|welcome")
 			})
 		})
 	}

@@ -57,8 +57,8 @@ func (a *app) commands(text string) string {
 		return text
 	}
 	return offered.ReplaceAllStringFunc(text, func(found string) string {
-		at := strings.Index(found, "kinloom ")
-		return found[:at] + a.command(found[at+len("kinloom "):])
+		before, after, _ := strings.Cut(found, "kinloom ")
+		return before + a.command(after)
 	})
 }
 
