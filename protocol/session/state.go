@@ -305,6 +305,29 @@ func (m *Machine) Owing() []Owed {
 	return out
 }
 
+// Receipts gives what a device has acknowledged so far, session by session. It
+// stands in the rows as soon as the mark was opened, so that a caller whose own
+// note of it was lost can ask.
+func (m *Machine) Receipts(dev identity.DeviceID) []Receipt {
+	p := m.peers[dev]
+	if p == nil {
+		return nil
+	}
+	var out []Receipt
+	for _, s := range p.sessions {
+		if s.Acked.Upto > 0 {
+			out = append(out, Receipt{s.ID, s.Acked})
+		}
+	}
+	return out
+}
+
+// Receipt is the last mark of one session.
+type Receipt struct {
+	Session ID
+	Mark    Mark
+}
+
 // Owed is one session of Owing.
 type Owed struct {
 	Device  identity.DeviceID
