@@ -343,6 +343,12 @@ func (l *loop) reload(ctx context.Context) error {
 	for _, c := range l.acct.recalled {
 		l.spoke(c)
 	}
+	// The sessions may know of receipts that had not reached the outbox yet.
+	for _, d := range l.acct.devices {
+		for _, r := range l.acct.sessions.Receipts(d.ID) {
+			l.acked(d, r.Session, r.Mark, nil)
+		}
+	}
 	l.hub.lags.Store(len(l.spoken) > 0)
 	for link := range l.links {
 		if d, ok := l.acct.devices[link.device]; ok {
