@@ -364,7 +364,7 @@ func storeError(err error) error {
 	e := &Error{Kind: KindError, Err: err, Text: "could not save", Next: "Nothing was lost; run kinloom status to see more."}
 	switch {
 	case errors.Is(err, store.ErrDiskFull):
-		e.Text, e.Next = "the disk is full", "Free some space and try again; reading still works."
+		e.Err, e.Text, e.Next = nil, "the disk is full", "Free some space and try again; reading still works."
 	case errors.Is(err, store.ErrReadOnly):
 		e.Text, e.Next = "the home is read-only", "Make it writable and try again; reading still works."
 	case errors.Is(err, context.Canceled):

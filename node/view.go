@@ -106,10 +106,11 @@ func (n *Node) read(ctx context.Context, f func(*view) error) error {
 }
 
 // readSettled is read for the rows of conversations, which may be behind their
-// events: the loop writes them first.
+// events: the loop writes them first. Where it cannot, on a full disk, what is on
+// it is read all the same.
 func (n *Node) readSettled(ctx context.Context, f func(*view) error) error {
 	if n.hub.lags.Load() {
-		if err := n.ask(ctx, func(*loop) {}); err != nil {
+		if err := n.ask(ctx, func(*loop) {}); err != nil && (errors.Is(err, ErrClosed) || ctx.Err() != nil) {
 			return err
 		}
 	}
