@@ -208,7 +208,7 @@ func (t *tx) repeat(c *sess, id ID, r runs) {
 	})
 	s.rows.control = true
 	for _, x := range again {
-		if s.Closed || s.Sent >= MaxSeq || s.LeftAt != 0 {
+		if s.Closed || s.full() || s.LeftAt != 0 {
 			break
 		}
 		t.reseal(s, x)

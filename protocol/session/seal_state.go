@@ -54,7 +54,7 @@ func (m *Machine) sealing(now time.Time, to identity.DeviceID) (*sess, error) {
 	if s == nil {
 		return nil, ErrNoSession
 	}
-	if s.PeerAdvert != nil && (s.due(now) || s.Sent >= MaxSeq) {
+	if s.PeerAdvert != nil && (s.due(now) || s.full()) {
 		old := s
 		next, err := m.begin(now, p, old.PeerAdvert, old)
 		switch {
@@ -68,7 +68,7 @@ func (m *Machine) sealing(now time.Time, to identity.DeviceID) (*sess, error) {
 		old.rows.advert = false
 		m.touch(old)
 	}
-	if s.Sent >= MaxSeq {
+	if s.full() {
 		return nil, ErrNeedBundle
 	}
 	return s, m.goOn(now, p, s)
@@ -202,7 +202,7 @@ func (m *Machine) Prepare(now time.Time, dev identity.DeviceID) (bool, error) {
 		return false, nil
 	}
 	s := p.current()
-	if s == nil || s.Sent >= MaxSeq-2 {
+	if s == nil || s.full() || s.Sent >= MaxSeq-2 {
 		return false, nil
 	}
 	before := s.Sent

@@ -34,6 +34,7 @@ type sess struct {
 	saved        Mark      // what Dirty handed out last, so that a cell tells
 	savedSent    uint64    // of nothing that a crash could take back
 	heldOwned    bool      // held belongs to this copy
+	doubted      bool      // its state may be an older copy: nothing more is sealed in it
 	asked        time.Time // when missing seqs were named last, since Load
 	asks         int
 }
@@ -141,6 +142,9 @@ func (s *sess) due(now time.Time) bool {
 	old := used && now.Unix()-s.Created >= int64(renewAge/time.Second)
 	return old || s.Stale || s.Weak && s.Confirmed || s.Sent >= renewMessages || s.Due > renewMessages
 }
+
+// full reports whether nothing more may be sealed in the session.
+func (s *sess) full() bool { return s.doubted || s.Sent >= MaxSeq }
 
 // mark is the receipt that this side owes.
 func (s *sess) mark() Mark {

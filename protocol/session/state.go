@@ -261,6 +261,17 @@ func (m *Machine) Forget(dev identity.DeviceID) {
 	}
 }
 
+// Doubt tells that the state may be an older copy of what it was: after Load, where
+// the rows lay on a disk while nobody watched them. Nothing is sealed any more in
+// a session that exists: its numbers, and the keys under them, may have been used,
+// and marks may speak of other messages than those of this state. The next message
+// goes into a new session, to advertised keys or a bundle. It costs a start a peer.
+func (m *Machine) Doubt() {
+	for _, s := range m.sessions {
+		s.doubted = true
+	}
+}
+
 // Info is what a user interface or a scheduler may want to know of a session.
 type Info struct {
 	Session   ID
@@ -282,7 +293,7 @@ func (m *Machine) Current(now time.Time, dev identity.DeviceID) (Info, bool) {
 	if s == nil {
 		return Info{}, false
 	}
-	return Info{s.ID, s.Epoch, s.Confirmed, s.Weak, s.Sent, s.PeerAdvert != nil, s.due(now)}, true
+	return Info{s.ID, s.Epoch, s.Confirmed, s.Weak, s.Sent, s.PeerAdvert != nil, s.doubted || s.due(now)}, true
 }
 
 // CanSeal reports whether Seal would find a session.
@@ -292,7 +303,7 @@ func (m *Machine) CanSeal(dev identity.DeviceID) bool {
 		return false
 	}
 	s := p.current()
-	return s != nil && (s.Sent < MaxSeq || s.PeerAdvert != nil)
+	return s != nil && (!s.full() || s.PeerAdvert != nil)
 }
 
 // Owing lists the sessions that have something to say without any message:
