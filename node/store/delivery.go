@@ -299,21 +299,33 @@ func (tx *Tx) stateIn(p *progress, e *Event) (State, error) {
 	if e.Failed != "" {
 		return Failed, nil
 	}
+	if p.kind == event.Self && e.Device == 0 && e.Targets == 0 {
+		return Delivered, nil
+	}
+	// Of an event of another own device, only that device knows who confirmed it. A
+	// mark names a number: what its reader has under it may be another event, if
+	// this home was set back, so what nobody has confirmed was not read.
+	state := Queued
+	for _, d := range p.devices {
+		if e.Device != 0 {
+			break
+		}
+		_, found, err := tx.runOf(e.Conversation, d, e.Seq)
+		if err != nil {
+			return Queued, err
+		}
+		if found {
+			state = Delivered
+			break
+		}
+	}
+	if e.Device == 0 && state == Queued {
+		return Queued, nil
+	}
 	for _, m := range p.marks {
 		if m.Device == e.Device && m.Upto >= e.Seq {
 			return Read, nil
 		}
 	}
-	switch {
-	case e.Device != 0: // only the own device that wrote it is told more
-		return Queued, nil
-	case p.kind == event.Self && e.Targets == 0:
-		return Delivered, nil
-	}
-	for _, d := range p.devices {
-		if _, found, err := tx.runOf(e.Conversation, d, e.Seq); err != nil || found {
-			return Delivered, err
-		}
-	}
-	return Queued, nil
+	return state, nil
 }

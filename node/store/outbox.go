@@ -206,6 +206,20 @@ func (tx *Tx) DropOutbox(device Row, reason string) error {
 	return nil
 }
 
+// GiveUp removes items. An event that is then neither queued nor delivered fails
+// with the reason.
+func (tx *Tx) GiveUp(rows []Row, reason string) error {
+	if err := tx.DeleteOutbox(rows); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := tx.failIfLost(row&(1<<eventBits-1), reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (tx *Tx) failIfLost(row Row, reason string) error {
 	pending, err := tx.PendingOf(row)
 	if err != nil || len(pending) > 0 {

@@ -43,6 +43,19 @@ func (tx *Tx) Setting(key string) ([]byte, error) {
 	}, "SELECT sealed, value FROM setting WHERE key = ?", key)
 }
 
+// SettingsUnder gives the settings that are not sealed and whose keys begin with
+// prefix, which is not empty, by the rest of their keys.
+func (tx *Tx) SettingsUnder(prefix string) (map[string][]byte, error) {
+	all, n := map[string][]byte{}, len(prefix)-1
+	for st, err := range tx.Query("SELECT key, value FROM setting WHERE key > ? AND key < ? AND sealed = 0", prefix, prefix[:n]+string(prefix[n]+1)) {
+		if err != nil {
+			return nil, wrap("read settings", err)
+		}
+		all[st.ColumnText(0)[n+1:]] = st.ColumnBlob(1, []byte{})
+	}
+	return all, nil
+}
+
 // idempotencyLife is how long the answer to a request is known by its key.
 const idempotencyLife = 24 * time.Hour
 
