@@ -33,8 +33,9 @@ type account struct {
 // device is another device: a contact's, or an own one.
 type device struct {
 	store.Device
-	queue  queue
-	blamed time.Time // when it was last complained of in the log
+	queue             queue
+	blamed            time.Time // when it was last complained of in the log
+	copied, copiedOwn time.Time // when the owner was told of a copy of it, and of one of this device
 }
 
 // conversation is one conversation and the pure state of its event graph.
@@ -81,6 +82,9 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 		}
 	}
 	if err := a.loadConversations(tx); err != nil {
+		return nil, err
+	}
+	if err := a.loadClosed(tx); err != nil {
 		return nil, err
 	}
 	self, ok := a.devices[a.device]

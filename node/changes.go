@@ -111,8 +111,13 @@ func (v *view) change(c store.Change) (Change, bool, error) {
 		if err != nil {
 			return Change{}, false, err
 		}
-		s := &StateChange{State: "read", From: 1, To: r.Upto, Person: r.Person, At: r.At}
-		return Change{Kind: "state", State: s}, true, v.upto(s, r.Conversation, r.Upto)
+		// What was not confirmed was not read, whatever number the mark names.
+		upto, err := v.tx.DeliveredUpto(r.Conversation, r.Upto)
+		if err != nil || upto == 0 {
+			return Change{}, false, err
+		}
+		s := &StateChange{State: "read", From: 1, To: upto, Person: r.Person, At: r.At}
+		return Change{Kind: "state", State: s}, true, v.upto(s, r.Conversation, upto)
 	case store.ChangedInvite:
 		i, err := v.tx.InviteByRow(c.Row)
 		if err != nil {

@@ -9,10 +9,16 @@ import (
 	"github.com/kinloom/kinloom/identity/enc"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/session"
 )
 
+// renewSteps is how many certificates in a row are made at once, two years of them.
+const renewSteps = 12
+
 // renew renews this device's certificate from day 60 on, while the log key is
-// here, and tells the contacts.
+// here, and tells the contacts. A certificate, and its entry, begins when the one
+// before was due and not when it is made: a home that was set back to an older copy
+// then makes the very same ones again, and no second log beside the known one.
 func (l *loop) renew(tx *store.Tx, now time.Time) error {
 	l.warnings = nil
 	own, ok := l.acct.devices[l.acct.device]
@@ -28,37 +34,58 @@ func (l *loop) renew(tx *store.Tx, now time.Time) error {
 		l.warnings = append(l.warnings, fmt.Sprintf("This device's certificate ends on %s and the key that renews it is not here.", time.Unix(state.Expiry, 0).UTC().Format(time.DateOnly)))
 		return nil
 	}
-	key, record := identity.NewDeviceKey(l.secrets.Device), l.acct.self.Record
-	record.NotBefore, record.Expiry = now.Unix(), now.Add(identity.Lifetime).Unix()
-	signed, err := identity.SignDeviceRecord(key, record)
-	if err != nil {
+	var steps []session.Self
+	next := l.acct.self
+	for range renewSteps {
+		var err error
+		if log, next, err = l.renewOnce(log, next, now, len(steps) == renewSteps-1); err != nil {
+			return fmt.Errorf("renew the device certificate: %w", err)
+		}
+		steps = append(steps, next)
+		if next.Record.At(now) == identity.StandingValid {
+			break
+		}
+	}
+	if err := tx.PutLog(l.acct.me, log.Entries()); err != nil {
 		return err
 	}
-	renewed, err := log.RenewDevice(identity.NewLogKey(*l.secrets.Log), signed, now)
-	if err != nil {
-		return fmt.Errorf("renew the device certificate: %w", err)
-	}
-	if err := tx.PutLog(l.acct.me, renewed.Entries()); err != nil {
-		return err
-	}
-	own.Record = signed
 	if err := tx.PutDevice(&own.Device); err != nil {
 		return err
 	}
-	record, hash, err := identity.ParseDeviceRecord(signed)
-	if err != nil {
-		return err
-	}
-	l.acct.logs[l.acct.me] = renewed
-	l.acct.self.Record, l.acct.self.RecordHash, l.acct.self.Head = record, hash, renewed.Head()
+	l.wrote = true
+	l.acct.logs[l.acct.me], l.acct.self = log, next
 	// The news travels in the sessions of before: those that begin from now on
 	// state the new head and record, which the contacts must know by then.
 	if err := l.announceLog(tx); err != nil {
 		return err
 	}
-	l.acct.sessions.SetRecord(record, hash)
-	l.acct.sessions.SetHead(renewed.Head())
+	for _, s := range steps {
+		l.acct.sessions.SetRecord(s.Record, s.RecordHash)
+		l.acct.sessions.SetHead(s.Head)
+	}
 	return nil
+}
+
+// renewOnce adds the next certificate to the log, the last of many with as much
+// time as the steps before it left out.
+func (l *loop) renewOnce(log *identity.Log, self session.Self, now time.Time, last bool) (*identity.Log, session.Self, error) {
+	due := self.Record.NotBefore + int64(identity.RenewAfter/time.Second)
+	if last {
+		due = max(due, now.Unix())
+	}
+	record := self.Record
+	record.NotBefore, record.Expiry = due, due+int64(identity.Lifetime/time.Second)
+	signed, err := identity.SignDeviceRecord(self.Key, record)
+	if err != nil {
+		return nil, self, err
+	}
+	if log, err = log.RenewDevice(identity.NewLogKey(*l.secrets.Log), signed, time.Unix(due, 0)); err != nil {
+		return nil, self, err
+	}
+	l.acct.devices[l.acct.device].Record = signed
+	self.Record, self.RecordHash, err = identity.ParseDeviceRecord(signed)
+	self.Head = log.Head()
+	return log, self, err
 }
 
 // announceLog tells every contact and own device of the own log's new entries.

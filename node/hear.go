@@ -32,7 +32,7 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 	}
 	opened, err := l.acct.sessions.OpenFrom(l.now(), in.cell, in.link.device)
 	if err != nil {
-		l.unopened(in, err)
+		l.unopened(in, opened.From, err)
 		return nil
 	}
 	in.link.conn.Opened()
@@ -79,8 +79,9 @@ func (l *loop) refuse(d *device, from *link) {
 	}
 }
 
-// unopened answers a cell that did not open, or drops it.
-func (l *loop) unopened(in cellIn, err error) {
+// unopened answers a cell that did not open, or drops it. It is known who sent it
+// where it contradicts another one.
+func (l *loop) unopened(in cellIn, from identity.DeviceID, err error) {
 	code := wire.CodeUnopened
 	unknown, isUnknown := errors.AsType[*session.UnknownDevice](err)
 	switch {
@@ -93,12 +94,11 @@ func (l *loop) unopened(in cellIn, err error) {
 		code = wire.CodeBusy
 	case errors.Is(err, session.ErrClone):
 		code = wire.CodeClone
-		l.wrote = true
-		l.log.Error("a message number came twice with different content: a copy of that device may be running")
-		l.notify(Notice{
-			Kind: "session",
-			Text: "A message number came twice with different content: a copy of that device may be running. The session was closed and begins anew.",
-		})
+		l.wrote = true // the session is closed
+		if d, ok := l.acct.devices[from]; ok {
+			l.tellCopied(d, false)
+			l.touch(d)
+		}
 	}
 	l.decline(in, code)
 }
@@ -126,11 +126,19 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 		d.queue.asks = 0
 		l.acked(d, o.Session, *o.Mark, from)
 	}
+	var clashes []clash
 	for _, m := range o.Messages {
 		l.wrote = true
-		if err := l.hear(tx, d, m, from); err != nil {
+		clashed, err := l.hear(tx, d, m, from)
+		if err != nil {
 			return err
 		}
+		if clashed != nil {
+			clashes = append(clashes, *clashed)
+		}
+	}
+	if err := l.refuseClashes(tx, d, clashes); err != nil {
+		return err
 	}
 	for _, r := range o.Repeat {
 		if err := l.repeat(tx, d, r.Session, r.Seqs); err != nil {
@@ -180,34 +188,35 @@ func (l *loop) missing(d *device, o session.Opened) error {
 }
 
 // hear stores one event that a device sent. What the device must not say there
-// is refused by name in the log and changes nothing.
-func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) error {
+// is refused by name in the log and changes nothing. An event under a number that
+// was used before is not kept, which is for the caller to tell.
+func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) (*clash, error) {
 	now := l.now()
 	c, ok := l.acct.convs[m.Conversation]
 	if !ok || !mayHear(c, d, l.acct.me) {
 		l.complain(d, "refused an event for a conversation that its device is not in", nil)
-		return nil
+		return nil, nil
 	}
 	ev, err := event.Parse(m.Payload)
 	if err != nil {
 		l.complain(d, "refused a broken event", err)
-		return nil
+		return nil, nil
 	}
 	id := event.IDOf(event.Context{Conversation: c.ID, Author: d.Person, Device: d.ID}, m.Payload)
 	if ev.Type.Class() == event.Ephemeral {
-		return nil
+		return nil, nil
 	}
 	if l.asks(d) {
 		if c.heard++; c.heard > requestEvents {
 			l.refuse(d, from)
-			return nil
+			return nil, nil
 		}
 	}
 	var held event.ID
 	if !c.graph.Above(d.ID, ev.Seq) {
 		known, err := tx.EventByKey(c.Row, d.Row, ev.Seq)
 		if err != nil && !isNotFound(err) {
-			return err
+			return nil, err
 		}
 		held = known.ID
 	}
@@ -215,11 +224,15 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	seen := c.graph.Observe(now, d.ID, id, ev, held)
 	switch seen.Verdict {
 	case event.Duplicate:
-		return nil
+		return nil, nil
 	case event.Equivocation:
-		l.log.Error("a device said two things under one number: a copy of it may be running", "device", d.ID.Short())
-		l.notify(Notice{Kind: "session", Who: d.Person, Text: "Their device said two different things under one number: a copy of it may be running. What came first is kept."})
-		return nil
+		if err := l.closeAbove(tx, c, d.ID, ev.Seq); err != nil {
+			return nil, err
+		}
+		if ev.Type == event.Refusal { // obeyed, as this side may have been set back too
+			err = l.control(tx, d, c, ev)
+		}
+		return &clash{conv: c, id: id, session: m.Session, at: m.Seq}, err
 	}
 	e := store.Event{
 		Conversation: c.Row, Device: d.Row, Own: d.Person == l.acct.me, Seq: ev.Seq, ID: id, Raw: m.Payload, Type: ev.Type, Clock: place, At: now,
@@ -227,13 +240,19 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) erro
 	}
 	stored, err := tx.InsertEvent(&e)
 	if err != nil || !stored {
-		return err
+		return nil, err
 	}
 	l.spoke(c)
-	if c.count(e); ev.Type.Class() == event.Content {
-		return nil
+	c.count(e)
+	if seen.GapFrom > 0 {
+		if err := l.want(tx, d, c, seen.GapFrom, seen.GapTo); err != nil {
+			return nil, err
+		}
 	}
-	return l.control(tx, d, c, ev)
+	if ev.Type.Class() == event.Content {
+		return nil, nil
+	}
+	return nil, l.control(tx, d, c, ev)
 }
 
 // complain logs what a device did wrong, once a minute: it must not fill the log.
@@ -273,6 +292,18 @@ func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event)
 			return nil
 		}
 		return l.mergeLog(tx, d, entries)
+	case event.Refusal:
+		refused, err := event.ParseRefused(ev.Body)
+		if err != nil {
+			return nil
+		}
+		return l.setBack(tx, d, c, refused)
+	case event.Want:
+		wanted, err := event.ParseWanted(ev.Body)
+		if err != nil {
+			return nil
+		}
+		return l.wanted(tx, d, c, wanted)
 	case event.ReadMark:
 		mark, err := event.ParseMarks(ev.Body)
 		if err != nil || d.Person == l.acct.me {

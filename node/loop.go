@@ -120,6 +120,7 @@ type loop struct {
 	failures                 int       // commits that failed in a row
 	resumeAt                 time.Time // until when the loop is paused after one
 	warnings                 []string
+	alarms                   []string // what was found wrong since the start
 	scratch                  []session.Sealed
 }
 

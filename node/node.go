@@ -138,6 +138,7 @@ func (n *Node) prepare(ctx context.Context) error {
 	if err := n.loop.reload(ctx); err != nil {
 		return openError(n.cfg.Dir, fmt.Errorf("load the account: %w", err))
 	}
+	n.loop.acct.sessions.Doubt() // the home may have been set back to an older copy
 	return nil
 }
 
@@ -286,7 +287,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 				s.Online++
 			}
 		}
-		s.Warnings = append(s.Warnings, l.warnings...)
+		s.Warnings = append(append(s.Warnings, l.warnings...), l.alarms...)
 	})
 	if b, readErr := os.ReadFile(filepath.Join(n.cfg.Dir, crashFile)); n.cfg.Dir != "" && readErr == nil && len(b) > 0 {
 		s.LastCrash = firstLine(b)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -25,6 +26,7 @@ type queue struct {
 	items  []item
 	sent   int       // items[:sent] were handed to a route
 	tail   bool      // more rows lie in the table behind the last item
+	mixed  bool      // items of one session may lie out of the order of seq
 	oldest time.Time // when items[0] was handed to a route
 	wait   time.Duration
 
@@ -75,14 +77,24 @@ func (q *queue) more(tx *store.Tx, d store.Row) error {
 		return err
 	}
 	for _, o := range rows {
+		if n := len(q.items); n > 0 && q.items[n-1].s.Session == o.Session && q.items[n-1].s.Seq > o.Seq {
+			q.mixed = true
+		}
 		q.items = append(q.items, itemOf(o))
 	}
 	q.tail = len(q.items) >= queueMemory
 	return nil
 }
 
-// push puts a new row at the end, or leaves it in the table.
+// push puts a new row at the end, or leaves it in the table. A row of an older
+// event goes to its place.
 func (q *queue) push(i item) {
+	if n := len(q.items); n > 0 && i.row < q.items[n-1].row {
+		at, _ := slices.BinarySearchFunc(q.items, i.row, func(x item, row store.Row) int { return cmp.Compare(x.row, row) })
+		q.items = slices.Insert(q.items, at, i)
+		q.sent, q.mixed = min(q.sent, at), true
+		return
+	}
 	if q.tail || len(q.items) >= queueMemory {
 		q.tail = true
 		return
@@ -104,17 +116,44 @@ func (q *queue) pending() bool { return len(q.items) > 0 || q.tail }
 // rewind makes every item unsent: a new route carries them all.
 func (q *queue) rewind() { q.sent = 0 }
 
-// ack removes the items that a receipt covers and gives them. Items of one
-// session lie in order of seq, so the walk ends at the first one above the mark.
+// has says whether an event waits for this device in memory.
+func (q *queue) has(event store.Row) bool {
+	return slices.ContainsFunc(q.items, func(i item) bool { return i.event == event })
+}
+
+// renumber gives the items of an event its new number; they are to be sealed anew.
+func (q *queue) renumber(event store.Row, seq uint64) {
+	for n := range q.items {
+		if i := &q.items[n]; i.event == event {
+			i.seq, i.s = seq, session.Sealed{}
+			q.sent = min(q.sent, n)
+		}
+	}
+}
+
+// drop takes rows out.
+func (q *queue) drop(rows []store.Row) {
+	for _, row := range rows {
+		if n := slices.IndexFunc(q.items, func(i item) bool { return i.row == row }); n >= 0 {
+			q.items = slices.Delete(q.items, n, n+1)
+			if n < q.sent {
+				q.sent--
+			}
+		}
+	}
+}
+
+// ack removes the items that a receipt covers and gives them. As long as items of
+// one session lie in order of seq, the walk ends at the first one above the mark.
 func (q *queue) ack(id session.ID, mark session.Mark) []item {
 	var done, kept []item
 	sent, n := q.sent, 0
 	for ; n < len(q.items); n++ {
 		i := q.items[n]
-		if i.sealed() && i.s.Session == id && i.s.Seq > mark.Upto {
+		if !q.mixed && i.sealed() && i.s.Session == id && i.s.Seq > mark.Upto {
 			break
 		}
-		if i.sealed() && i.s.Session == id && !slices.Contains(mark.Missing, i.s.Seq) {
+		if i.sealed() && i.s.Session == id && mark.Covers(i.s.Seq) {
 			done = append(done, i)
 			if n < q.sent {
 				sent--
@@ -129,6 +168,6 @@ func (q *queue) ack(id session.ID, mark session.Mark) []item {
 	clear(q.items[:n-len(kept)])
 	q.items = q.items[n-len(kept):]
 	copy(q.items, kept)
-	q.sent, q.wait = sent, 0
+	q.sent, q.wait, q.mixed = sent, 0, q.mixed && len(q.items) > 0
 	return done
 }

@@ -70,6 +70,9 @@ func (l *loop) nacked(tx *store.Tx, in nacked) error {
 		return nil
 	}
 	l.log.Info("the other device has lost a session; a new one begins", "device", d.ID.Short(), "code", in.code)
+	if in.code == wire.CodeClone {
+		l.tellCopied(d, true)
+	}
 	return l.reseal(tx, d, s)
 }
 

@@ -61,6 +61,9 @@ func (s *stage) dropSessions(t *testing.T, h *home) {
 	}
 }
 
+// pass lets virtual time go by.
+func (s *stage) pass(d time.Duration) { time.Sleep(d) }
+
 // later moves the clocks of all homes.
 func (s *stage) later(days int) {
 	for _, h := range s.homes {

@@ -131,11 +131,13 @@ func (l *loop) lostSession(d *device, s session.ID) {
 	}
 }
 
-// unsent gives the next unsent items of one session, ready to be packed.
+// unsent gives the next unsent items of one session, ready to be packed: in order
+// of seq, which what was sealed anew is out of.
 func (l *loop) unsent(q *queue) []session.Sealed {
 	l.scratch = l.scratch[:0]
 	for _, i := range q.items[q.sent:] {
-		if !i.sealed() || len(l.scratch) == packMax || len(l.scratch) > 0 && i.s.Session != l.scratch[0].Session {
+		n := len(l.scratch)
+		if !i.sealed() || n == packMax || n > 0 && (i.s.Session != l.scratch[0].Session || i.s.Seq < l.scratch[n-1].Seq) {
 			break
 		}
 		l.scratch = append(l.scratch, i.s)

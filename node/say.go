@@ -139,33 +139,46 @@ func noSession(err error) bool {
 	return errors.Is(err, session.ErrNoSession) || errors.Is(err, session.ErrNeedBundle)
 }
 
-// seal seals the items of a device that had to wait for a session.
+// seal seals the items of a device that had to wait for a session. What was
+// deleted here in the meantime cannot be sealed any more.
 func (l *loop) seal(tx *store.Tx, d *device, now time.Time) error {
-	for n := range d.queue.items {
-		i := &d.queue.items[n]
-		if i.sealed() {
+	var gone []store.Row
+	items := d.queue.items
+	for n := range items {
+		i := &items[n]
+		c, ok := l.acct.convRows[i.conv]
+		if i.sealed() || !ok {
 			continue
 		}
 		e, err := tx.EventByRow(i.event)
 		if err != nil {
 			return err
 		}
-		c, ok := l.acct.convRows[i.conv]
-		if !ok {
+		if e.Deleted {
+			gone = append(gone, i.row)
 			continue
 		}
 		sealed, err := l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw)
 		if noSession(err) {
-			return nil
+			break
 		}
 		if err != nil {
 			return err
 		}
 		l.wrote = true
 		i.s = sealed
+		if n+1 < len(items) && items[n+1].s.Session == sealed.Session && items[n+1].sealed() {
+			d.queue.mixed = true
+		}
 		if err := tx.SealOutbox(i.row, sealed.Session, sealed.Seq, sealed.Inner); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(gone) == 0 {
+		return nil
+	}
+	l.wrote = true
+	d.queue.drop(gone)
+	l.then(l.hub.gaveUp)
+	return tx.GiveUp(gone, "deleted before it could be sent")
 }

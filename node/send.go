@@ -152,7 +152,7 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 			return m, err
 		}
 	}
-	e, err := n.store.FindEvent(ctx, hexID(id))
+	e, err := n.lookUp(ctx, hexID(id))
 	if err != nil {
 		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
 	}

@@ -371,7 +371,7 @@ func (n *Node) find(ctx context.Context, id string) (store.Event, error) {
 	if len(id) < 8 || len(id) > 64 || strings.Trim(id, "0123456789abcdef") != "" {
 		return store.Event{}, usage("Copy it from: kinloom read WHO --json.", "%q is not a message id", event.Clean(id, 70))
 	}
-	e, err := n.store.FindEvent(ctx, id)
+	e, err := n.lookUp(ctx, id)
 	switch {
 	case errors.Is(err, store.ErrAmbiguous):
 		return e, usage("Give more digits of it.", "more than one message begins with %s", id)
