@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,7 @@ func TestSearchFindsWhatIsThere(t *testing.T) {
 
 // overheard is what a wiretap has: every packet of every direction, and what it can open without any secret.
 type overheard struct {
+	mu      sync.Mutex // guards all fields
 	packets int
 	bytes   map[[2]int][]byte // one direction after the other, packets joined
 	opened  []byte            // the insides of QUIC's first packets, which anybody can decrypt
@@ -129,6 +131,8 @@ type overheard struct {
 }
 
 func (o *overheard) hear(p testnet.Packet) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.packets++
 	way := [2]int{p.From, p.To}
 	o.bytes[way] = append(o.bytes[way], p.Data...)
@@ -234,6 +238,8 @@ func TestWiretap(t *testing.T) {
 			t.Errorf("Bob knows Ada as %q, %v: then her new name was not on the line either", got.ProfileName, err)
 		}
 
+		line.mu.Lock()
+		defer line.mu.Unlock()
 		seen := 0
 		for way, b := range line.bytes {
 			seen += len(b)
