@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -84,19 +85,24 @@ func BenchmarkRawStore(b *testing.B) {
 	}
 }
 
-func BenchmarkRawCommit(b *testing.B) {
-	raw, err := newTestBench(b).newRawStore(b.Context(), "commits")
+func BenchmarkRawTurns(b *testing.B) {
+	raw, err := newTestBench(b).newRawStore(b.Context(), "turns")
 	if err != nil {
 		b.Fatal(err)
 	}
-	var all []float64
+	net, err := newRawNet(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var commits, requests []float64
 	for b.Loop() {
-		if all, err = raw.commits(b.Context(), quickTime); err != nil {
+		if commits, requests, err = raw.turns(b.Context(), quickTime, net); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(median(all), "p50-us")
-	if err := raw.close(); err != nil {
+	b.ReportMetric(median(commits), "commit-us")
+	b.ReportMetric(median(requests), "request-us")
+	if err := errors.Join(raw.close(), net.close()); err != nil {
 		b.Fatal(err)
 	}
 }

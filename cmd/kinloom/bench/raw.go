@@ -138,22 +138,27 @@ func (s *rawStore) group(n int) ([]store.Event, error) {
 	return events, nil
 }
 
-// commits stores messages one by one for d and gives how long each commit took,
-// in us. The index keeps up beside it, as in a node.
-func (s *rawStore) commits(ctx context.Context, d time.Duration) ([]float64, error) {
-	var all []float64
+// turns stores a message and sends a message over the net, in turn, for d: each
+// finds processors and disk as the steps of a real message do. It gives how long
+// the commits and the requests took, in us. The index keeps up beside it, as in a
+// node.
+func (s *rawStore) turns(ctx context.Context, d time.Duration, net *rawNet) (commits, requests []float64, err error) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		events, err := s.group(1)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		begin := time.Now()
 		if err := s.put(ctx, events); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, microseconds(time.Since(begin)))
+		stored := time.Now()
+		if err := net.request(); err != nil {
+			return nil, nil, err
+		}
+		commits, requests = append(commits, microseconds(stored.Sub(begin))), append(requests, microseconds(time.Since(stored)))
 	}
-	return all, s.store.IndexDrain(ctx)
+	return commits, requests, s.store.IndexDrain(ctx)
 }
 
 // groups stores groups of messages for d, one after the other and then their

@@ -152,13 +152,9 @@ func (b *bench) latency(ctx context.Context) (_ []Figure, err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
 	var requests, commits, messages []float64
 	for i := range b.runs() {
-		r, err := timed(ctx, b.runTime(), net.request)
+		w, r, err := raw.turns(ctx, b.runTime(), net)
 		if err != nil {
-			return nil, fmt.Errorf("raw request: %w", err)
-		}
-		w, err := raw.commits(ctx, b.runTime())
-		if err != nil {
-			return nil, fmt.Errorf("raw commit: %w", err)
+			return nil, fmt.Errorf("raw commit and request: %w", err)
 		}
 		m, err := timed(ctx, b.runTime(), func() error { return c.say(ctx) })
 		if err == nil {
