@@ -264,9 +264,9 @@ func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []
 	if s.HasHeader {
 		form, head = formStart, headerSize
 	}
-	buf := make([]byte, nonceSize+tagSize+head, wire.CellSize)
-	room := wire.CellSize - wire.CellHeader - len(buf) - aeadTag
-	front := s.front().Append(make([]byte, 0, wire.CellSize))
+	start := wire.CellHeader + nonceSize + tagSize + head // of what the AEAD seals
+	room := wire.CellSize - start - aeadTag
+	front := s.front().Append(m.outer[:0])
 	body, n, err := s.fill(front, room, items)
 	if err != nil {
 		return nil, 0, fmt.Errorf("pack: %w", err)
@@ -275,25 +275,29 @@ func (m *Machine) Pack(now time.Time, to identity.DeviceID, session ID, items []
 		return nil, n, fmt.Errorf("pack: %w", ErrEmpty)
 	}
 	over := wire.CellSize - room
-	size := min(max(pad(over+len(body)), over+len(body)), wire.CellSize)
-	body = append(body, make([]byte, size-over-len(body))...)
-	if _, err := io.ReadFull(m.random, buf[:nonceSize]); err != nil {
+	cell = make([]byte, min(max(pad(over+len(body)), over+len(body)), wire.CellSize))
+	copy(cell[start:], body)
+	clear(body) // texts under one layer less
+	m.outer = body
+	nonce := cell[wire.CellHeader : wire.CellHeader+nonceSize]
+	if _, err := io.ReadFull(m.random, nonce); err != nil {
 		return nil, 0, fmt.Errorf("pack: draw randomness: %w", err)
 	}
 	tagKey := s.SendTag
 	if s.HasHeader {
 		tagKey = s.StartTag
-		copy(buf[nonceSize+tagSize:], s.Header)
+		copy(cell[start-head:], s.Header)
 	}
-	tag := newTagger(tagKey).tag(buf[:nonceSize])
-	copy(buf[nonceSize:], tag[:])
+	tag := newTagger(tagKey).tag(nonce)
+	copy(cell[wire.CellHeader+nonceSize:], tag[:])
 	var aad [160]byte
-	buf = s.sendAEAD.Seal(buf, buf[:nonceSize], body, appendAAD(aad[:0], s.ID, m.device, s.Peer, s.direction(), form))
+	s.sendAEAD.Seal(cell[start:start], nonce, cell[start:len(cell)-aeadTag], appendAAD(aad[:0], s.ID, m.device, s.Peer, s.direction(), form))
 	if k := s.mark(); k.Upto == s.saved.Upto && len(k.Missing) == len(s.saved.Missing) {
 		s.Owes = false // the mark went along
 	}
 	m.note(s)
-	return wire.AppendCell(make([]byte, 0, size), buf), n, nil
+	wire.HeadCell(cell)
+	return cell, n, nil
 }
 
 // front is what a cell says beside its items.

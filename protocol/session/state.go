@@ -125,6 +125,7 @@ type Machine struct {
 	held     int             // bytes
 	dirty    map[string]any  // rows other than those of sessions; nil: delete
 	touched  map[ID]struct{}
+	outer    []byte // room for the plaintext of a cell
 }
 
 // ownPast is row "me": what peers may state about this device.

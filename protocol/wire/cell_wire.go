@@ -36,6 +36,15 @@ func AppendCell(dst, sealed []byte) []byte {
 	return append(dst, sealed...)
 }
 
+// HeadCell is AppendCell in place: it writes the header of a cell whose sealed part
+// lies behind the CellHeader bytes for it, and gives the id.
+func HeadCell(cell []byte) CellID {
+	id := CellID(sha256.Sum256(cell[CellHeader:]))
+	cell[0] = cellVersion
+	copy(cell[1:], id[:])
+	return id
+}
+
 // ParseCell checks a whole cell and returns its id and sealed part, which
 // shares memory with b. Errors: ErrCellSize, ErrCellVersion, ErrCellID. Routes
 // that carry cells of one size only ask for CellSize themselves.
