@@ -259,17 +259,14 @@ func (a *account) targets(c *conversation, now time.Time) (to, expired []*device
 		if !ok {
 			continue
 		}
-		live := map[identity.DeviceID]bool{}
-		for _, id := range log.Live(now) {
-			live[id] = true
-		}
-		for _, d := range a.devices {
-			if d.Person != p || d.ID == a.device {
-				continue
-			}
-			if live[d.ID] {
+		rival, _ := log.Fork()
+		for _, state := range log.Devices() {
+			d, ok := a.devices[state.ID]
+			switch {
+			case !ok || d.Person != p || d.ID == a.device:
+			case rival == nil && state.At(now).Live():
 				to = append(to, d)
-			} else if state, ok := log.Device(d.ID); ok && !state.Revoked {
+			case !state.Revoked:
 				expired = append(expired, d)
 			}
 		}

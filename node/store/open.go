@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -58,6 +59,8 @@ type Store struct {
 	index   *indexer
 	net     *Datastore
 
+	sealer func() (cipher.AEAD, error) // of sealed rows
+
 	stop   chan struct{}
 	wg     sync.WaitGroup
 	once   sync.Once
@@ -99,6 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 func newStore(o Options) (*Store, error) {
 	register()
 	s := &Store{opts: o, log: o.Log, stop: make(chan struct{}), memory: "kinloom-" + rand.Text()}
+	s.sealer = sync.OnceValues(s.newSealer)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -25,9 +25,9 @@ const sealKeyName = "rows"
 // or stood in another row.
 var errSealed = errors.New("a sealed row does not open")
 
-// sealer gives the cipher of sealed rows. In memory there is nothing at rest,
+// newSealer makes the cipher of sealed rows. In memory there is nothing at rest,
 // and a key of the process does.
-func (s *Store) sealer() (cipher.AEAD, error) {
+func (s *Store) newSealer() (cipher.AEAD, error) {
 	key := sha256.Sum256([]byte(s.memory))
 	if s.opts.Key != nil {
 		key = s.opts.Key(sealKeyName)
