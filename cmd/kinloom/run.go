@@ -97,7 +97,7 @@ func openFree(ctx context.Context, where places, config node.Config) (*node.Node
 	}
 }
 
-// serveUntil answers requests while meanwhile runs.
+// serveUntil answers requests while meanwhile runs and the node does not fail.
 func serveUntil(ctx context.Context, n *node.Node, listener net.Listener, meanwhile func(context.Context, *node.Node) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -105,6 +105,15 @@ func serveUntil(ctx context.Context, n *node.Node, listener net.Listener, meanwh
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return api.Serve(ctx, listener, handler) })
 	group.Go(func() error { return meanwhile(ctx, n) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.Done(): // by itself: its disk fails, and an answer would be a promise that it cannot keep
+			defer stop()
+			return n.Close()
+		}
+	})
 	return group.Wait()
 }
 
