@@ -29,23 +29,35 @@ type process struct {
 	result  error         // of its end, once ended is closed
 }
 
-// startProcess starts a node and returns when it is ready, or has ended: then with an error. What it says on stderr is
-// appended to a file beside the home. The words of under, if any, stand in front of the command: a tracer.
-func startProcess(t *testing.T, home string, under ...string) (*process, error) {
+// upCommand is the command line of a node with this home.
+func upCommand(t *testing.T, home string) []string {
 	t.Helper()
 	path, err := exec.LookPath("kinloom")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return []string{path, "--home", home, "--json", "up", "--name", filepath.Base(home), "--listen", loopbackListen}
+}
+
+// startProcess starts a node and returns when it is ready, or has ended: then with an error.
+func startProcess(t *testing.T, home string) (*process, error) {
+	t.Helper()
+	words := upCommand(t, home)
+	return startCommand(t, home, exec.Command(words[0], words[1:]...))
+}
+
+// startCommand is startProcess for a command that in the end runs a node. What it says on stderr is appended to a file
+// beside the home.
+func startCommand(t *testing.T, home string, command *exec.Cmd) (*process, error) {
+	t.Helper()
 	log, err := os.OpenFile(home+".stderr", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	words := append(under, path, "--home", home, "--json", "up", "--name", filepath.Base(home), "--listen", loopbackListen)
-	p := &process{command: exec.Command(words[0], words[1:]...), ended: make(chan struct{})}
+	p := &process{command: command, ended: make(chan struct{})}
 	p.command.Stderr = log
-	p.command.Env = append(os.Environ(), "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
+	p.command.Env = append(p.command.Environ(), "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
 	out, err := p.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +66,7 @@ func startProcess(t *testing.T, home string, under ...string) (*process, error) 
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.kill)
 	lines := bufio.NewReader(out)
 	line, err := lines.ReadBytes('\n')
 	p.took = time.Since(began)
