@@ -183,24 +183,19 @@ func (d *database) distrust(c *conn, cause error) (*conn, error) {
 		return d.die(c, cause)
 	}
 	d.log.Error("the disk did not confirm a write; reopening", "error", cause)
-	for range d.all {
-		r := <-d.readers
-		_ = r.close() // the connection is given up either way
-	}
-	_ = c.close() // likewise
-	defer func() {
-		for range d.all - len(d.readers) { // of a dead database
-			d.readers <- nil
-		}
-	}()
+	_ = errors.Join(d.closeReaders(), c.close()) // given up either way
 	w, err := d.connect(false)
+	if err == nil {
+		err = errors.Join(d.readMetaAgain(w), integrity(w.Conn, "quick_check"), w.truncate())
+	}
 	if err != nil {
-		return d.die(nil, errors.Join(cause, err))
+		w, err = d.die(w, errors.Join(cause, err))
+		for range d.all { // who waits for one finds the database dead
+			d.unopened <- struct{}{}
+		}
+		return w, err
 	}
-	if err := errors.Join(d.readMetaAgain(w), integrity(w.Conn, "quick_check"), w.truncate()); err != nil {
-		return d.die(w, errors.Join(cause, err))
-	}
-	if err := d.connectReaders(); err != nil {
+	if err := d.offerReaders(); err != nil {
 		return d.die(w, errors.Join(cause, err))
 	}
 	d.log.Warn("the database was reopened and is whole")

@@ -36,9 +36,10 @@ type database struct {
 	o    fileOptions
 	log  *slog.Logger
 
-	writer  chan *conn
-	readers chan *conn
-	all     int // connections in readers
+	writer   chan *conn
+	readers  chan *conn
+	unopened chan struct{} // places for readers that were not needed yet
+	all      int           // readers, opened or not
 
 	changed atomic.Uint64 // last committed number of the changed counter
 	bound   uint64        // numbers up to here are reserved on disk; owned by the writer
@@ -91,7 +92,7 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 
 // read runs f on one snapshot.
 func (d *database) read(ctx context.Context, f func(*Tx) error) error {
-	c, err := d.take(ctx, d.readers)
+	c, err := d.reader(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,14 +107,19 @@ func (d *database) take(ctx context.Context, from chan *conn) (*conn, error) {
 	}
 	select {
 	case c := <-from:
-		if err := d.usable(); err != nil {
-			from <- c
-			return nil, err
-		}
-		return c, nil
+		return d.taken(c, from)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s: %w", d.name, context.Cause(ctx))
 	}
+}
+
+// taken gives a connection back if the database has ended in the meantime.
+func (d *database) taken(c *conn, from chan *conn) (*conn, error) {
+	if err := d.usable(); err != nil {
+		from <- c
+		return nil, err
+	}
+	return c, nil
 }
 
 func (d *database) usable() error {
@@ -128,26 +134,77 @@ func (d *database) usable() error {
 
 func (d *database) mapError(err error) error { return mapError(d.name, err, d.s.FreeSpace) }
 
-// connectReaders opens the connections that only read.
-func (d *database) connectReaders() error {
-	for range d.all {
-		r, err := d.connect(true)
-		if err != nil {
-			return err
-		}
-		d.readers <- r
+// reader waits for a connection that only reads. Another one is opened when all
+// others are in use: most nodes rarely need more than one, and each takes memory
+// and a millisecond of the start.
+func (d *database) reader(ctx context.Context) (*conn, error) {
+	if err := d.usable(); err != nil {
+		return nil, err
 	}
+	select { // an open one rather than another
+	case c := <-d.readers:
+		return d.taken(c, d.readers)
+	default:
+	}
+	select {
+	case c := <-d.readers:
+		return d.taken(c, d.readers)
+	case <-d.unopened:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", d.name, context.Cause(ctx))
+	}
+	if err := d.usable(); err != nil {
+		d.unopened <- struct{}{}
+		return nil, err
+	}
+	c, err := d.connect(true)
+	if err != nil {
+		// The disk is in trouble. The first one was opened before that.
+		d.log.Warn("another connection could not be opened", "error", err)
+		d.unopened <- struct{}{}
+		return d.take(ctx, d.readers)
+	}
+	return c, nil
+}
+
+// offerReaders opens one connection that only reads and makes places for the
+// others.
+func (d *database) offerReaders() error {
+	for range d.all - 1 {
+		d.unopened <- struct{}{}
+	}
+	if d.all == 0 {
+		return nil
+	}
+	c, err := d.connect(true)
+	if err != nil {
+		d.unopened <- struct{}{}
+		return err
+	}
+	d.readers <- c
 	return nil
+}
+
+// closeReaders waits for the transactions that read, and closes their
+// connections.
+func (d *database) closeReaders() error {
+	var errs []error
+	for range d.all {
+		select {
+		case c := <-d.readers:
+			errs = append(errs, c.close())
+		case <-d.unopened:
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // disconnectAll closes what is in the channels, the writer last: it takes the
 // WAL with it. For a database that nobody else has yet.
 func (d *database) disconnectAll() error {
 	var errs []error
-	if d.path != "" {
-		for range len(d.readers) {
-			errs = append(errs, (<-d.readers).close())
-		}
+	for len(d.readers) > 0 && d.path != "" {
+		errs = append(errs, (<-d.readers).close())
 	}
 	return errors.Join(append(errs, (<-d.writer).close())...)
 }
@@ -161,9 +218,7 @@ func (d *database) close() error {
 	w := <-d.writer
 	var errs []error
 	if d.path != "" {
-		for range d.all {
-			errs = append(errs, (<-d.readers).close())
-		}
+		errs = append(errs, d.closeReaders())
 		if w != nil && !d.fatal.Load() {
 			errs = append(errs, d.mapError(w.truncate()))
 		}
@@ -200,6 +255,6 @@ func (s *Store) newDatabase(name string, o fileOptions) *database {
 	d.path = filepath.Join(s.opts.Dir, name)
 	d.dsn = dsn(d.path, d.vfs, "")
 	d.all = o.readers
-	d.readers = make(chan *conn, o.readers)
+	d.readers, d.unopened = make(chan *conn, o.readers+1), make(chan struct{}, o.readers)
 	return d
 }

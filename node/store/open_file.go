@@ -62,7 +62,7 @@ func (d *database) open(ctx context.Context) (err error) {
 	if err := d.proveWritable(ctx); err != nil {
 		return err
 	}
-	return d.connectReaders()
+	return d.offerReaders()
 }
 
 // proveWritable commits something real, so that a home that cannot be written

@@ -16,6 +16,7 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ncruces/go-sqlite3"
+	"golang.org/x/sync/errgroup"
 )
 
 // made is a home with a few rows, closed.
@@ -338,6 +339,46 @@ func TestFailedSync(t *testing.T) {
 		if !errors.Is(err, ErrFatal) {
 			t.Errorf("afterwards: %v, want %v", err, ErrFatal)
 		}
+	}
+}
+
+// TestReadersWhileReopening: readers that take the new connections while the rest
+// of them is being opened get a connection each, never none.
+func TestReadersWhileReopening(t *testing.T) {
+	for range 20 {
+		fs := newFaultFS(t, true)
+		s, err := openAccount(t, Options{Dir: t.TempDir(), vfs: fs.name})
+		check(t, err)
+		m := newModel(9)
+		check(t, m.group(t.Context(), s))
+		var readers errgroup.Group
+		stop := make(chan struct{})
+		for range 2 * s.account.all {
+			readers.Go(func() error {
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+					}
+					if err := s.Read(t.Context(), func(tx *Tx) error { return tx.Exec("SELECT count(*) FROM row") }); err != nil {
+						return err
+					}
+				}
+			})
+		}
+		fs.arm(func(o op, nth int, _ string) error {
+			if o == opSync && nth == 1 {
+				return syscall.EIO
+			}
+			return nil
+		}, false)
+		if err := m.group(t.Context(), s); !errors.Is(err, ErrNotSynced) {
+			t.Errorf("got %v, want %v", err, ErrNotSynced)
+		}
+		close(stop)
+		check(t, readers.Wait())
+		check(t, s.account.close())
 	}
 }
 
