@@ -81,3 +81,29 @@ func TestTwoNodesTalk(t *testing.T) {
 		t.Errorf("after Ada read: state %q, %v", m.State, err)
 	}
 }
+
+// TestMessagesEnd: a stream of messages ends with its context or its node and then
+// yields no error, whenever that comes.
+func TestMessagesEnd(t *testing.T) {
+	n := loopback(t, "", "Ada")
+	ctx, cancel := context.WithCancel(t.Context())
+	running := n.Messages(ctx)
+	cancel()
+	early := n.Messages(ctx) // it cannot even look where the store is
+	for m, err := range early {
+		t.Errorf("a context that had ended: %+v, %v", m, err)
+	}
+	for m, err := range running {
+		t.Errorf("a context that ended: %+v, %v", m, err)
+	}
+	alive := n.Messages(t.Context())
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for m, err := range alive {
+		t.Errorf("a node that was closed: %+v, %v", m, err)
+	}
+	for m, err := range n.Messages(t.Context()) {
+		t.Errorf("a node that had been closed: %+v, %v", m, err)
+	}
+}

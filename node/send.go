@@ -269,15 +269,18 @@ func (n *Node) Messages(ctx context.Context) iter.Seq2[Message, error] {
 		return err
 	})
 	return func(yield func(Message, error) bool) {
+		failed := func(err error) {
+			if ctx.Err() == nil && !errors.Is(n.ending(err), ErrClosed) {
+				yield(Message{}, err)
+			}
+		}
 		if err != nil {
-			yield(Message{}, err)
+			failed(err)
 			return
 		}
 		for c, err := range n.Events(ctx, since) {
 			if err != nil {
-				if ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-					yield(Message{}, err)
-				}
+				failed(err)
 				return
 			}
 			m := c.Message

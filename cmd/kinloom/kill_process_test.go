@@ -104,7 +104,8 @@ func stopProcess(ctx context.Context, t *testing.T, p *process, home string) {
 		p.kill()
 	}
 	if p.result != nil {
-		t.Errorf("%s ended with %v", filepath.Base(home), p.result)
+		said, err := os.ReadFile(home + ".stderr")
+		t.Errorf("%s ended with %v and said %q, %v", filepath.Base(home), p.result, said[max(0, len(said)-1000):], err)
 	}
 }
 
