@@ -70,3 +70,53 @@ func TestExtend(t *testing.T) {
 		t.Errorf("a gap: %v, want ErrChain", err)
 	}
 }
+
+// TestKnown: what was verified and stored is taken in again as it was, without
+// its signatures; what is not in form or in order is refused all the same.
+func TestKnown(t *testing.T) {
+	root, key, dev := testRoot(1), NewLogKey(seed("log", 1)), NewDeviceKey(seed("device", 1))
+	log := longLog(t, root, key, dev, 10)
+	entries := log.Entries()
+	got, err := KnownLog(root.Person(), entries)
+	if err != nil || got.Head() != log.Head() || got.LogKey() != log.LogKey() || !slices.Equal(got.Devices(), log.Devices()) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	entries[9][20] ^= 1 // of the signature
+	if _, err := ParseLog(root.Person(), entries); err == nil {
+		t.Error("a broken signature was verified")
+	}
+	if _, err := KnownLog(root.Person(), entries); err != nil {
+		t.Errorf("a signature was looked at: %v", err)
+	}
+	for what, entries := range map[string][][]byte{
+		"nothing": nil, "a genesis alone": entries[:1], "a gap": append(slices.Clone(entries[:4]), entries[5]), "half an entry": {entries[0], entries[1][:50]},
+	} {
+		if _, err := KnownLog(root.Person(), entries); err == nil {
+			t.Errorf("%s was taken for a log", what)
+		}
+	}
+	if _, err := KnownLog(testRoot(2).Person(), entries); !errors.Is(err, ErrPerson) {
+		t.Errorf("the log of another: %v, want %v", err, ErrPerson)
+	}
+
+	at := time.Unix(1_800_000_000, 0)
+	record := DeviceRecord{
+		Suite: Suite1, Version: RecordVersion, Person: root.Person(), Device: dev.Public(), Olm: NewOlmKey(seed("olm", 1)).Public(),
+		Rendezvous: NewRendezvousKey(seed("rv", 1)).Public(), NotBefore: at.Unix(), Expiry: at.Unix() + 1000,
+	}
+	b, err := SignDeviceRecord(dev, record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, hash, err := ParseDeviceRecord(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := KnownDeviceRecord(b, hash); err != nil || got.Device != record.Device || got.Expiry != record.Expiry {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	b[70] ^= 1
+	if _, err := KnownDeviceRecord(b, hash); !errors.Is(err, ErrRecord) {
+		t.Errorf("another record: %v, want %v", err, ErrRecord)
+	}
+}

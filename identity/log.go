@@ -49,6 +49,34 @@ func ParseLog(p PersonID, entries [][]byte) (*Log, error) {
 	return l, nil
 }
 
+// KnownLog takes in entries of p that ParseLog or a writer of this package found
+// to hold before they were stored, without a look at the signatures: they are
+// most of what a start costs. The form and the chain are checked all the same.
+func KnownLog(p PersonID, entries [][]byte) (*Log, error) {
+	l := &Log{person: p}
+	if err := l.takeKnown(entries); err != nil {
+		return nil, fmt.Errorf("known log: %w", err)
+	}
+	if len(l.logKeys) == 0 {
+		return nil, fmt.Errorf("known log: %w", ErrIncomplete)
+	}
+	return l, nil
+}
+
+// takeKnown takes in entries that are known to hold.
+func (l *Log) takeKnown(entries [][]byte) error {
+	for _, b := range entries {
+		e, _, _, err := l.next(b)
+		if err == nil {
+			err = l.take(e, b, true)
+		}
+		if err != nil {
+			return fmt.Errorf("known entry %d: %w", len(l.entries), err)
+		}
+	}
+	return nil
+}
+
 // Extend verifies entries that continue the log anywhere behind its genesis: those
 // that follow one of its own entries. It costs one signature an entry
 // given, however long the log is. Entries that follow none, or of which the first
@@ -69,14 +97,8 @@ func (l *Log) Extend(entries [][]byte) (*Log, error) {
 	// What the entries before say is known to hold: it is taken in without a look
 	// at the signatures.
 	next := &Log{person: l.person}
-	for _, b := range l.entries[:at+1] {
-		e, _, _, err := parseEntry(b)
-		if err == nil {
-			err = next.take(e, b, true)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("extend log: known entry %d: %w", len(next.entries), err)
-		}
+	if err := next.takeKnown(l.entries[:at+1]); err != nil {
+		return nil, fmt.Errorf("extend log: %w", err)
 	}
 	for i, b := range entries {
 		if err := next.apply(b); err != nil {
@@ -192,30 +214,38 @@ func (l *Log) grow() *Log {
 // apply verifies the entry that continues l and takes it in. On an error l is
 // as before.
 func (l *Log) apply(b []byte) error {
-	if len(l.entries) >= MaxEntries {
-		return fmt.Errorf("%w: %d log entries", ErrTooMany, MaxEntries)
-	}
-	e, sig, signed, err := parseEntry(b)
+	e, sig, signed, err := l.next(b)
 	if err != nil {
 		return err
 	}
+	if err := l.checkSignature(e, sig, signed); err != nil {
+		return err
+	}
+	return l.take(e, b, false)
+}
+
+// next parses an entry that follows the last one.
+func (l *Log) next(b []byte) (e entry, sig, signed []byte, err error) {
+	if len(l.entries) >= MaxEntries {
+		return e, nil, nil, fmt.Errorf("%w: %d log entries", ErrTooMany, MaxEntries)
+	}
+	if e, sig, signed, err = parseEntry(b); err != nil {
+		return e, nil, nil, err
+	}
 	if e.Person != l.person {
-		return ErrPerson
+		return e, nil, nil, ErrPerson
 	}
 	if e.Seq != uint64(len(l.entries)) {
-		return fmt.Errorf("%w: it says it is entry %d", ErrChain, e.Seq)
+		return e, nil, nil, fmt.Errorf("%w: it says it is entry %d", ErrChain, e.Seq)
 	}
 	prev := Head{}
 	if e.Seq > 0 {
 		prev = l.Head()
 	}
 	if e.Prev != prev {
-		return fmt.Errorf("%w: it follows another entry", ErrChain)
+		return e, nil, nil, fmt.Errorf("%w: it follows another entry", ErrChain)
 	}
-	if err := l.checkSignature(e, sig, signed); err != nil {
-		return err
-	}
-	return l.take(e, b, false)
+	return e, sig, signed, nil
 }
 
 // take takes in what an entry says. verified: the proof inside it was looked at

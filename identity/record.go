@@ -83,32 +83,46 @@ func SignDeviceRecord(k DeviceKey, r DeviceRecord) ([]byte, error) {
 // device key that the record names. Whether a person certified it is in the
 // person's log (Log.Check), and whether it is of today, in At.
 func ParseDeviceRecord(b []byte) (DeviceRecord, RecordHash, error) {
-	r, err := parseDeviceRecord(b)
+	r, sig, body, err := readDeviceRecord(b)
+	if err == nil {
+		err = r.check()
+	}
+	if err == nil {
+		err = r.Device.Verify(ContextDeviceRecord, body, sig)
+	}
 	if err != nil {
 		return DeviceRecord{}, RecordHash{}, fmt.Errorf("device record: %w", err)
 	}
 	return r, sha256.Sum256(b), nil
 }
 
-func parseDeviceRecord(b []byte) (DeviceRecord, error) {
-	var r DeviceRecord
-	if len(b) > MaxRecord {
-		return r, ErrTooLarge
+// KnownDeviceRecord reads a record of which the hash is known, from a log that
+// certifies it: what ParseDeviceRecord checked before it came there is not checked
+// again. Another record is ErrRecord.
+func KnownDeviceRecord(b []byte, known RecordHash) (DeviceRecord, error) {
+	if sha256.Sum256(b) != known {
+		return DeviceRecord{}, fmt.Errorf("device record: %w: it is not the one that is known", ErrRecord)
 	}
-	sig, body, err := splitSigned(b)
+	r, _, _, err := readDeviceRecord(b)
 	if err != nil {
-		return r, err
+		return DeviceRecord{}, fmt.Errorf("device record: %w", err)
+	}
+	return r, nil
+}
+
+// readDeviceRecord reads a record and checks its form only.
+func readDeviceRecord(b []byte) (r DeviceRecord, sig, body []byte, err error) {
+	if len(b) > MaxRecord {
+		return r, nil, nil, ErrTooLarge
+	}
+	if sig, body, err = splitSigned(b); err != nil {
+		return r, nil, nil, err
 	}
 	if err := checkPreamble(body, RecordVersion); err != nil {
-		return r, err
+		return r, nil, nil, err
 	}
-	if err := enc.Unmarshal(body, &r); err != nil {
-		return r, err
-	}
-	if err := r.check(); err != nil {
-		return r, err
-	}
-	return r, r.Device.Verify(ContextDeviceRecord, body, sig)
+	err = enc.Unmarshal(body, &r)
+	return r, sig, body, err
 }
 
 func (r *DeviceRecord) check() error {

@@ -229,11 +229,11 @@ func (a *account) remote(id identity.DeviceID) (session.Remote, bool) {
 	if !ok || state.Revoked {
 		return session.Remote{}, false
 	}
-	record, hash, err := identity.ParseDeviceRecord(d.Record)
-	if err != nil || hash != state.RecordHash {
+	record, err := identity.KnownDeviceRecord(d.Record, state.RecordHash)
+	if err != nil {
 		return session.Remote{}, false
 	}
-	return session.Remote{Device: id, Record: record, RecordHash: hash, Head: log.Head()}, true
+	return session.Remote{Device: id, Record: record, RecordHash: state.RecordHash, Head: log.Head()}, true
 }
 
 // expired says whether the certificate of a device has ended, as far as is known

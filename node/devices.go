@@ -208,8 +208,8 @@ func loadLog(tx *store.Tx, p identity.PersonID) (*identity.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := identity.ParseLog(p, entries)
-	if log == nil {
+	log, err := identity.KnownLog(p, entries)
+	if err != nil {
 		return nil, fmt.Errorf("log of a contact: %w", err)
 	}
 	other, err := tx.Setting(settingRival + p.String())
@@ -222,8 +222,8 @@ func loadLog(tx *store.Tx, p identity.PersonID) (*identity.Log, error) {
 	if err := enc.Unmarshal(other, &entries); err != nil {
 		return nil, fmt.Errorf("other side of a forked log: %w", err)
 	}
-	rival, err := identity.ParseLog(p, entries)
-	if rival == nil {
+	rival, err := identity.KnownLog(p, entries)
+	if err != nil {
 		return nil, fmt.Errorf("other side of a forked log: %w", err)
 	}
 	log, err = log.Merge(rival)
