@@ -236,7 +236,6 @@ type Status struct {
 	Online        int // contacts' devices with a live route
 	Unread        int
 	Queued        int // messages not yet delivered
-	Messages      int
 	LastCrash     string
 	Warnings      []string
 }
@@ -274,7 +273,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 			s.Unread += c.Unread
 		}
 		if err == nil {
-			s.Messages, s.Queued, err = v.tx.Counts()
+			s.Queued, err = v.tx.Queued()
 		}
 		return err
 	})

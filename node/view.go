@@ -211,23 +211,17 @@ func (v *view) message(e store.Event) (Message, error) {
 
 // state fills in how far an own event has come, and by which route.
 func (v *view) state(m *Message, e store.Event) error {
-	s, err := v.tx.StateOf(e)
+	s, first, err := v.tx.Standing(&e)
 	if err != nil {
 		return err
 	}
 	m.State, m.Reason = s.String(), e.Failed
 	if e.Failed != "" {
 		m.Next = "Send it again: kinloom send."
-		return nil
 	}
-	if m.State == "queued" {
-		return nil
+	if first != nil {
+		m.Route = routeName(first.Route)
 	}
-	deliveries, err := v.tx.DeliveryOf(e.Conversation, e.Seq)
-	if err != nil || len(deliveries) == 0 {
-		return err
-	}
-	m.Route = routeName(deliveries[0].Route)
 	return nil
 }
 

@@ -256,11 +256,7 @@ func (n *Node) Search(ctx context.Context, q SearchQuery) ([]Message, error) {
 	var out []Message
 	err = n.read(ctx, func(v *view) error {
 		for _, h := range hits {
-			e, err := v.tx.EventByRow(h.Row)
-			if err != nil {
-				return err
-			}
-			m, err := v.message(e)
+			m, err := v.message(h.Event)
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,7 @@ func showStatus(w io.Writer, s client.Status) {
 		fmt.Fprintf(w, "Invites\t%s\n", reachWords(s.Reach))
 		fmt.Fprintf(w, "Listening\t%s\n", strings.Join(s.Listening, "\n\t"))
 		fmt.Fprintf(w, "Contacts\t%d, %s, %s connected\n", s.Contacts, count(s.Requests, "request"), count(s.Online, "device"))
-		fmt.Fprintf(w, "Messages\t%d, %d unread, %d not delivered yet\n", s.Messages, s.Unread, s.Queued)
+		fmt.Fprintf(w, "Messages\t%d unread, %d not delivered yet\n", s.Unread, s.Queued)
 	})
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "Note: %s\n", warning)

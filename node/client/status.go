@@ -24,7 +24,6 @@ type Status struct {
 	Online        int      `json:"online" doc:"Contacts' devices with a live route"`
 	Unread        int      `json:"unread"`
 	Queued        int      `json:"queued" doc:"Messages not delivered yet"`
-	Messages      int      `json:"messages"`
 	LastCrash     string   `json:"last_crash,omitempty"`
 	Warnings      []string `json:"warnings,omitempty" doc:"What the owner should know, in sentences"`
 }

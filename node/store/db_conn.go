@@ -160,7 +160,7 @@ func (d *database) setup(c *sqlite3.Conn, reader bool) error {
 		return nil
 	}
 	if reader {
-		return c.Exec("PRAGMA query_only=on")
+		return c.Exec("PRAGMA query_only=on; PRAGMA cache_size=-16000")
 	}
 	if err := c.EnableChecksums("main"); err != nil {
 		return fmt.Errorf("enable checksums: %w", err)

@@ -18,6 +18,7 @@ type Tx struct {
 	begin    *sqlite3.Stmt // run before the first statement
 	begun    bool
 	readOnly bool
+	progress map[Row]*progress // of a read
 	over     bool
 	changed  uint64   // last number given out
 	bound    uint64   // numbers up to here are reserved on disk

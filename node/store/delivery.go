@@ -210,47 +210,43 @@ func (s State) String() string {
 	return [...]string{"received", "queued", "delivered", "read", "failed"}[min(s, Failed)]
 }
 
-// StateOf gives the state of one event; for a page of them use States.
-func (tx *Tx) StateOf(e Event) (State, error) {
-	all, err := tx.States([]Event{e})
-	if err != nil {
-		return Received, err
-	}
-	return all[0], nil
-}
-
 // progress is what decides the states of a conversation's own events.
 type progress struct {
 	kind    event.Kind
 	devices []Row // that confirmed anything and are of a recipient
 	marks   []ReadMark
+	runs    map[Row]Delivery // of a device, the last one that was asked for
 }
 
-// States gives the states of events, in their order. An own event is read or
-// delivered by a device of somebody else; in the notes to oneself it is
-// delivered once another own device has it, or if there is none.
-func (tx *Tx) States(events []Event) ([]State, error) {
-	states := make([]State, len(events))
-	known := map[Row]*progress{}
-	for i := range events {
-		e := &events[i]
-		if !e.Own {
-			continue
-		}
-		p := known[e.Conversation]
-		if p == nil {
-			var err error
-			if p, err = tx.progressOf(e.Conversation); err != nil {
-				return nil, err
-			}
-			known[e.Conversation] = p
-		}
+// Standing gives the state of an event, and the run of the first receipt that is
+// known of it, if there is one. An own event is read or delivered by a device of
+// somebody else; in the notes to oneself it is delivered once another own device
+// has it, or if there is none. Within one read, what many events share is looked
+// up once.
+func (tx *Tx) Standing(e *Event) (State, *Delivery, error) {
+	if !e.Own {
+		return Received, nil, nil
+	}
+	p := tx.progress[e.Conversation]
+	if p == nil {
 		var err error
-		if states[i], err = tx.stateIn(p, e); err != nil {
-			return nil, err
+		if p, err = tx.progressOf(e.Conversation); err != nil {
+			return Received, nil, err
+		}
+		if tx.readOnly { // nothing changes under it
+			if tx.progress == nil {
+				tx.progress = map[Row]*progress{}
+			}
+			tx.progress[e.Conversation] = p
 		}
 	}
-	return states, nil
+	return tx.standing(p, e)
+}
+
+// StateOf is Standing without the receipt.
+func (tx *Tx) StateOf(e Event) (State, error) {
+	s, _, err := tx.Standing(&e)
+	return s, err
 }
 
 func (tx *Tx) progressOf(conversation Row) (*progress, error) {
@@ -295,37 +291,48 @@ func (tx *Tx) self() (c Contact, err error) {
 	return c, wrap("read the own contact", err)
 }
 
-func (tx *Tx) stateIn(p *progress, e *Event) (State, error) {
+func (tx *Tx) standing(p *progress, e *Event) (State, *Delivery, error) {
 	if e.Failed != "" {
-		return Failed, nil
+		return Failed, nil, nil
 	}
 	if p.kind == event.Self && e.Device == 0 && e.Targets == 0 {
-		return Delivered, nil
+		return Delivered, nil, nil
 	}
 	// Of an event of another own device, only that device knows who confirmed it. A
 	// mark names a number: what its reader has under it may be another event, if
 	// this home was set back, so what nobody has confirmed was not read.
 	state := Queued
+	var first *Delivery
 	for _, d := range p.devices {
 		if e.Device != 0 {
 			break
 		}
-		_, found, err := tx.runOf(e.Conversation, d, e.Seq)
-		if err != nil {
-			return Queued, err
+		run := p.runs[d]
+		if e.Seq < run.From || e.Seq > run.To {
+			var found bool
+			var err error
+			if run, found, err = tx.runOf(e.Conversation, d, e.Seq); err != nil {
+				return Queued, nil, err
+			}
+			if !found {
+				continue
+			}
+			if p.runs == nil {
+				p.runs = map[Row]Delivery{}
+			}
+			p.runs[d] = run
 		}
-		if found {
-			state = Delivered
-			break
+		if state = Delivered; first == nil || run.At.Before(first.At) {
+			first = &run
 		}
 	}
 	if e.Device == 0 && state == Queued {
-		return Queued, nil
+		return Queued, nil, nil
 	}
 	for _, m := range p.marks {
 		if m.Device == e.Device && m.Upto >= e.Seq {
-			return Read, nil
+			return Read, first, nil
 		}
 	}
-	return state, nil
+	return state, first, nil
 }

@@ -135,7 +135,7 @@ func TestStates(t *testing.T) {
 			for _, e := range append(all, &theirs, &elsewhere) {
 				events = append(events, *e)
 			}
-			got, err := tx.States(events)
+			got, err := statesOf(tx, events)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("states differ (-want +got):\n%s", diff)
 			}
@@ -214,4 +214,16 @@ func TestStatesOfNotes(t *testing.T) {
 		return tx.AddDelivery(Delivery{Conversation: w.notes.Row, Device: phone.Row, From: 2, To: 2, At: w.start})
 	})
 	check(1, Delivered)
+}
+
+// statesOf gives the states of events, in their order.
+func statesOf(tx *Tx, events []Event) ([]State, error) {
+	states := make([]State, len(events))
+	for i := range events {
+		var err error
+		if states[i], err = tx.StateOf(events[i]); err != nil {
+			return nil, err
+		}
+	}
+	return states, nil
 }

@@ -38,7 +38,7 @@ func TestRenumber(t *testing.T) {
 		if len(out) != 2 || out[0].EventSeq != 1000 || out[0].Seq != 0 || out[0].Inner != nil || out[1].EventSeq != 4 || out[1].Seq != 10 {
 			t.Errorf("outbox: %+v", out)
 		}
-		states, stateErr := tx.States([]Event{e, later})
+		states, stateErr := statesOf(tx, []Event{e, later})
 		if states[0] != Queued || states[1] != Delivered {
 			t.Errorf("states: %v", states)
 		}

@@ -68,7 +68,7 @@ func TestOutbox(t *testing.T) {
 		if diff := cmp.Diff([]Outbox{want[0][2], want[1][2]}, pending); diff != "" {
 			t.Errorf("pending (-want +got):\n%s", diff)
 		}
-		_, queued, cerr := tx.Counts()
+		queued, cerr := tx.Queued()
 		if queued != 3 {
 			t.Errorf("%d queued, want 3", queued)
 		}

@@ -145,7 +145,7 @@ func (f *finder) tail(tx *Tx) error {
 		if err != nil {
 			return err
 		}
-		e, err := scanEvent(st)
+		e, err := tx.withFailure(scanEvent(st))
 		if err != nil {
 			return err
 		}
