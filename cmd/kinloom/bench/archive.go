@@ -20,7 +20,7 @@ import (
 
 const (
 	// archiveForm is the form of archives: another number makes cached ones anew.
-	archiveForm = 1
+	archiveForm = 2
 	// archiveGroup is how many messages one commit takes, the same as of a node's
 	// loop; archiveDrain is how many of them enter the index at once.
 	archiveGroup = 256
@@ -232,6 +232,10 @@ func (a *archive) settle(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	// A node that rests merges its index by itself; this one gets no rest.
+	if err := a.store.IndexMerge(ctx); err != nil {
 		return err
 	}
 	return a.store.Checkpoint(ctx)

@@ -74,7 +74,7 @@ func BenchmarkRawStore(b *testing.B) {
 	}
 	var rate, cpu float64
 	for b.Loop() {
-		if rate, cpu, err = raw.groups(b.Context(), runTime); err != nil {
+		if rate, cpu, err = raw.groups(b.Context(), archiveGroup, runTime); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -161,15 +161,16 @@ func (s *rawStore) turns(ctx context.Context, d time.Duration, net *rawNet) (com
 	return commits, requests, s.store.IndexDrain(ctx)
 }
 
-// groups stores groups of messages for d, one after the other and then their
+// groups stores groups of size messages for d, one after the other and then their
 // index rows, in batches as a node's. It gives the rows of a second, and the
-// processor time of each in us.
-func (s *rawStore) groups(ctx context.Context, d time.Duration) (rate, cpu float64, err error) {
+// processor time of each in us. Merges that the index is left with are made after
+// that, as they would be in the way of what is measured next.
+func (s *rawStore) groups(ctx context.Context, size int, d time.Duration) (rate, cpu float64, err error) {
 	rows := 0
 	begin := readClock()
 	for time.Since(begin.at) < d {
-		for range archiveDrain / archiveGroup {
-			events, err := s.group(archiveGroup)
+		for range archiveDrain / size {
+			events, err := s.group(size)
 			if err != nil {
 				return 0, 0, err
 			}
@@ -183,7 +184,7 @@ func (s *rawStore) groups(ctx context.Context, d time.Duration) (rate, cpu float
 		}
 	}
 	end := readClock()
-	return float64(rows) / end.at.Sub(begin.at).Seconds(), microseconds(end.own-begin.own) / float64(rows), nil
+	return float64(rows) / end.at.Sub(begin.at).Seconds(), microseconds(end.own-begin.own) / float64(rows), s.store.IndexMerge(ctx)
 }
 
 // Host runs a bare libp2p host with the transports and addresses of a node until

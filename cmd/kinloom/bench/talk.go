@@ -94,19 +94,18 @@ func (c *couple) say(ctx context.Context) error {
 	return nil
 }
 
-// drain has both search indexes take in what they have not.
-func (c *couple) drain(ctx context.Context) error {
+// both runs f for either node, at once: they stand for two machines.
+func (c *couple) both(ctx context.Context, f func(*node.Node, context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.nodes {
-		if err := n.IndexDrain(ctx); err != nil {
-			return err
-		}
+		group.Go(func() error { return f(n, ctx) })
 	}
-	return nil
+	return group.Wait()
 }
 
 // window keeps size messages on their way for d, and drains the indexes. It
 // gives the messages of a second, and the processor time of both ends for each in
-// us.
+// us. Merges come after that, as in the raw store.
 func (c *couple) window(ctx context.Context, size int, d time.Duration) (rate, cpu float64, err error) {
 	before := c.said.Load()
 	begin := readClock()
@@ -124,12 +123,12 @@ func (c *couple) window(ctx context.Context, size int, d time.Duration) (rate, c
 	if err := group.Wait(); err != nil {
 		return 0, 0, err
 	}
-	if err := c.drain(ctx); err != nil {
+	if err := c.both(ctx, (*node.Node).IndexDrain); err != nil {
 		return 0, 0, err
 	}
 	end := readClock()
 	n := float64(c.said.Load() - before)
-	return n / end.at.Sub(begin.at).Seconds(), microseconds(end.own-begin.own) / n, nil
+	return n / end.at.Sub(begin.at).Seconds(), microseconds(end.own-begin.own) / n, c.both(ctx, (*node.Node).IndexMerge)
 }
 
 // latency measures messages one at a time: from the call to the receipt that the
@@ -158,7 +157,7 @@ func (b *bench) latency(ctx context.Context) (_ []Figure, err error) {
 		}
 		m, err := timed(ctx, b.runTime(), func() error { return c.say(ctx) })
 		if err == nil {
-			err = c.drain(ctx)
+			err = c.both(ctx, (*node.Node).IndexMerge)
 		}
 		if err != nil {
 			return nil, err
@@ -181,17 +180,16 @@ func (b *bench) pipeline(ctx context.Context) (_ []Figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	var rawRates, rawCPUs []float64
-	var rates, cpus [len(windows)][]float64
+	var rawRates, rawCPUs, rates, cpus [len(windows)][]float64
 	for i := range b.runs() {
-		rate, cpu, err := raw.groups(ctx, b.runTime())
-		if err != nil {
-			return nil, fmt.Errorf("raw store: %w", err)
-		}
-		rawRates, rawCPUs = append(rawRates, rate), append(rawCPUs, cpu)
-		b.progress("run %d: raw store %.0f rows/s, %.0f us of CPU each", i+1, rate, cpu)
 		for w, size := range windows {
-			rate, cpu, err := c.window(ctx, size, b.runTime())
+			rate, cpu, err := raw.groups(ctx, size, b.runTime())
+			if err != nil {
+				return nil, fmt.Errorf("raw store: %w", err)
+			}
+			rawRates[w], rawCPUs[w] = append(rawRates[w], rate), append(rawCPUs[w], cpu)
+			b.progress("run %d: raw store in groups of %d: %.0f rows/s, %.0f us of CPU each", i+1, size, rate, cpu)
+			rate, cpu, err = c.window(ctx, size, b.runTime())
 			if err != nil {
 				return nil, err
 			}
@@ -204,9 +202,9 @@ func (b *bench) pipeline(ctx context.Context) (_ []Figure, err error) {
 	}
 	size, err := c.disk()
 	return []Figure{
-		figure("window-64", median(rates[0]), median(rawRates)),
-		figure("window-256", median(rates[1]), median(rawRates)),
-		figure("cpu", median(cpus[1]), median(rawCPUs)),
+		figure("window-64", median(rates[0]), median(rawRates[0])),
+		figure("window-256", median(rates[1]), median(rawRates[1])),
+		figure("cpu", median(cpus[1]), median(rawCPUs[1])),
 		figure("disk", size, 0),
 	}, err
 }
