@@ -2,13 +2,17 @@ package main
 
 import (
 	"bufio"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,6 +32,7 @@ func TestMain(m *testing.M) {
 //	up NAME [ARG ...]        a node with the home $WORK/NAME runs in the background, ready; its invite is in $INVITE_NAME
 //	down NAME                ends it with SIGINT
 //	keep NAME REGEXP         the first group of the last stdout's match goes to $NAME
+//	[!] holds FOLDER TEXT    a file below the folder, or its name, has the text: as it is, in hex, in base64, or what it is the hex of
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", Deadline: time.Now().Add(5 * time.Minute),
@@ -41,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "up": scriptUp, "down": scriptDown, "keep": scriptKeep,
+			"exits": scriptExits, "up": scriptUp, "down": scriptDown, "keep": scriptKeep, "holds": scriptHolds,
 		},
 	})
 }
@@ -72,6 +77,40 @@ func scriptKeep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("stdout has no match for %s", args[1])
 	}
 	ts.Setenv(args[0], found[1])
+}
+
+func scriptHolds(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 || len(args[1]) < 8 {
+		ts.Fatalf("usage: [!] holds FOLDER TEXT, of 8 bytes at least")
+	}
+	spelled := []string{args[1], hex.EncodeToString([]byte(args[1])), strings.ToUpper(hex.EncodeToString([]byte(args[1])))}
+	for before := range 3 { // in longer base64 texts, wherever it begins
+		text := base64.RawStdEncoding.EncodeToString(append(make([]byte, before), args[1]...))
+		spelled = append(spelled, text[(before*8+5)/6:(before+len(args[1]))*8/6])
+	}
+	if raw, err := hex.DecodeString(args[1]); err == nil {
+		spelled = append(spelled, string(raw)) // an id
+	}
+	files, found := 0, ""
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, e fs.DirEntry, err error) error {
+		var b []byte
+		if err == nil && e.Type().IsRegular() {
+			files++
+			b, err = os.ReadFile(path)
+		}
+		if slices.ContainsFunc(spelled, func(s string) bool { return strings.Contains(string(b), s) || strings.Contains(e.Name(), s) }) {
+			found = path
+		}
+		return err
+	}))
+	switch {
+	case files == 0:
+		ts.Fatalf("no file below %s", args[0])
+	case neg && found != "":
+		ts.Fatalf("%s has %q", found, args[1])
+	case !neg && found == "":
+		ts.Fatalf("none of %d files has %q", files, args[1])
+	}
 }
 
 // nodes is the key of a script's running nodes.
