@@ -5,20 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/ncruces/go-sqlite3"
 )
-
-// autoCheckpoint is the length of the WAL in pages at which it is brought into
-// the database: half of it for pages of two blocks, the same bytes as measured
-// with pages of one.
-const autoCheckpoint = 2000
-
-// idleCheckpoint is how often an idle database is looked at; one that rests
-// since the last look has its WAL emptied. The WAL is where damage goes
-// unnoticed, so it stays short.
-const idleCheckpoint = time.Minute
 
 // Health is what `doctor` asks of a store.
 type Health struct {
@@ -78,99 +67,6 @@ func queryTexts(c *sqlite3.Conn, sql string) (texts []string, err error) {
 		err = cerr
 	}
 	return texts, err
-}
-
-// Checkpoint brings the WAL of every database into its file and empties it:
-// after a deletion by the user, before a shutdown. A reader in a long
-// transaction delays it.
-func (s *Store) Checkpoint(ctx context.Context) error {
-	var errs []error
-	for _, d := range s.databases() {
-		errs = append(errs, d.checkpoint(ctx))
-	}
-	return errors.Join(errs...)
-}
-
-// due reports whether enough pages wait in the WAL. A log that is shorter than
-// what was brought over has begun anew.
-func (d *database) due() bool {
-	pages, brought := d.wal.Load(), d.brought.Load()
-	if pages < brought {
-		d.brought.Store(0)
-		brought = 0
-	}
-	return pages-brought >= autoCheckpoint
-}
-
-func (d *database) checkpoint(ctx context.Context) error {
-	return d.checkpointAs(ctx, sqlite3.CHECKPOINT_TRUNCATE)
-}
-
-func (d *database) checkpointAs(ctx context.Context, mode sqlite3.CheckpointMode) error {
-	if d.path == "" {
-		return nil
-	}
-	c, err := d.take(ctx, d.writer)
-	if err != nil {
-		return err
-	}
-	c, err = d.checkpointOn(c, mode)
-	d.writer <- c
-	return d.mapError(err)
-}
-
-// checkpointOn runs a checkpoint on the writing connection and gives back the
-// one to go on with: a disk that does not confirm the database file is treated
-// like one that does not confirm a commit.
-func (d *database) checkpointOn(c *conn, mode sqlite3.CheckpointMode) (*conn, error) {
-	commits := d.commits.Load()
-	log, done, err := c.WALCheckpoint("main", mode)
-	switch {
-	case err == nil:
-		d.failed.Store(0)
-		if mode == sqlite3.CHECKPOINT_TRUNCATE {
-			d.checkpointed.Store(commits)
-		}
-		d.wal.Store(int64(max(0, log)))
-		d.brought.Store(int64(max(0, done)))
-	case errors.Is(err, sqlite3.BUSY):
-		// A reader is in the way of the truncation alone: try again when idle.
-	default:
-		n := d.failed.Add(1)
-		d.log.Warn("checkpoint failed", "in_a_row", n, "error", err)
-		if syncFailed(err) {
-			return d.distrust(c, err)
-		}
-	}
-	return c, err
-}
-
-// idle empties the WALs of databases that rest. It ends when stop is closed.
-func (s *Store) idle(stop <-chan struct{}) {
-	tick := time.NewTicker(idleCheckpoint)
-	defer tick.Stop()
-	seen := map[*database]uint64{}
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		for _, d := range s.databases() {
-			commits := d.commits.Load()
-			rested := commits == seen[d]
-			seen[d] = commits
-			if !rested || commits == d.checkpointed.Load() || d.usable() != nil {
-				continue
-			}
-			select {
-			case c := <-d.writer:
-				c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_TRUNCATE) // logged and counted there
-				d.writer <- c
-			default: // busy after all
-			}
-		}
-	}
 }
 
 // distrust is called with the writing connection after the disk refused to

@@ -48,11 +48,12 @@ type database struct {
 	fatal  atomic.Bool
 	syncs  atomic.Int64 // syncs that failed
 
-	wal          atomic.Int64  // pages in the WAL after the last commit
-	brought      atomic.Int64  // of these, already in the file
-	commits      atomic.Uint64 // for the idle checkpoint
-	checkpointed atomic.Uint64 // value of commits at the last complete checkpoint
-	failed       atomic.Int64  // checkpoints that failed in a row
+	wal     atomic.Int64  // pages in the WAL after the last commit
+	brought atomic.Int64  // of these, already in the file
+	commits atomic.Uint64 // for the idle checkpoint
+	emptied atomic.Uint64 // value of commits when the WAL was emptied last
+	failed  atomic.Int64  // checkpoints that failed in a row
+	stirred chan struct{} // has one where something was committed since keepShort looked
 }
 
 // write runs f in one IMMEDIATE transaction and commits it.
@@ -84,6 +85,10 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 		return tx.after, nil
 	}
 	d.commits.Add(1)
+	select {
+	case d.stirred <- struct{}{}:
+	default:
+	}
 	if d.due() {
 		c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_PASSIVE) // logged and counted there
 	}
@@ -238,7 +243,7 @@ func (d *database) files() []string {
 }
 
 func (s *Store) newDatabase(name string, o fileOptions) *database {
-	d := &database{s: s, name: name, o: o, log: s.log.With("file", name), writer: make(chan *conn, 1)}
+	d := &database{s: s, name: name, o: o, log: s.log.With("file", name), writer: make(chan *conn, 1), stirred: make(chan struct{}, 1)}
 	switch {
 	case s.opts.Dir == "":
 		d.vfs = vfsMem

@@ -94,6 +94,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	if o.Dir != "" {
 		s.wg.Go(func() { s.idle(s.stop) })
+		s.wg.Go(func() { s.account.keepShort(s.stop) })
 	}
 	return s, nil
 }
