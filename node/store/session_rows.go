@@ -67,6 +67,52 @@ func unseal(a cipher.AEAD, table, key string, sealed []byte) ([]byte, error) {
 	return value, nil
 }
 
+// A row of session state must leave nothing behind when it is replaced: with an
+// older version, messages that were recorded on the line since can be read. The
+// secure_delete of SQLite zeroes the place that a row leaves, but not the copies
+// that it leaves where it moves rows between pages to balance its tree (seen
+// after a few hundred rows of changing lengths). So the values lie in slots that
+// never move: session_slot grows at its end only, nothing is removed from it,
+// and a value is padded to one of few lengths, so that the next one is written
+// over it in place. What needs another length takes another slot, and the old
+// one is filled with zeros and kept in session_free.
+
+// minSlot is the shortest padded value in bytes.
+const minSlot = 64
+
+// slotSize is the length to which a value of n bytes is padded: powers of two,
+// and half way between them.
+func slotSize(n int) int {
+	size := minSlot
+	for size < n {
+		if n <= size+size/2 {
+			return size + size/2
+		}
+		size *= 2
+	}
+	return size
+}
+
+// pad appends a value to dst as it lies in a slot, the mark of its end included.
+func pad(dst, value []byte) []byte {
+	dst = append(append(dst, value...), 1)
+	return append(dst, make([]byte, slotSize(len(dst))-len(dst))...)
+}
+
+// unpad is the reverse of pad.
+func unpad(padded []byte) ([]byte, error) {
+	for i := len(padded) - 1; i >= 0; i-- {
+		switch padded[i] {
+		case 0:
+		case 1:
+			return padded[:i], nil
+		default:
+			return nil, fmt.Errorf("%w: a sealed row has no end", ErrDamaged)
+		}
+	}
+	return nil, fmt.Errorf("%w: a sealed row has no end", ErrDamaged)
+}
+
 // PutRecords stores rows of session state, each sealed; a nil Value removes one.
 func (tx *Tx) PutRecords(records []session.Record) error {
 	if len(records) == 0 {
@@ -76,18 +122,68 @@ func (tx *Tx) PutRecords(records []session.Record) error {
 	if err != nil {
 		return wrap("store session state", err)
 	}
-	var buf []byte
+	var padded, sealed []byte
 	for _, r := range records {
 		if r.Value == nil {
-			err = tx.Exec("DELETE FROM session_row WHERE key = ?", r.Key)
-		} else if buf, err = seal(buf[:0], a, "session_row", r.Key, r.Value); err == nil {
-			err = tx.Exec("INSERT INTO session_row(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2", r.Key, buf)
+			err = tx.dropRecord(r.Key)
+		} else {
+			padded = pad(padded[:0], r.Value)
+			if sealed, err = seal(sealed[:0], a, "session_row", r.Key, padded); err == nil {
+				err = tx.putRecord(r.Key, sealed)
+			}
 		}
 		if err != nil {
 			return wrap("store session state", err)
 		}
 	}
 	return nil
+}
+
+// putRecord writes over the slot of a row, or gives it one that fits.
+func (tx *Tx) putRecord(key string, sealed []byte) error {
+	err := tx.Exec("UPDATE session_slot SET value = ?2 WHERE row = (SELECT slot FROM session_row WHERE key = ?1) AND length(value) = ?3", key, sealed, len(sealed))
+	if err != nil || tx.affected() > 0 {
+		return err
+	}
+	if err := tx.dropRecord(key); err != nil {
+		return err
+	}
+	var slot Row
+	free, err := tx.one("SELECT slot FROM session_free WHERE size = ? LIMIT 1", func(st *sqlite3.Stmt) { slot = Row(st.ColumnInt64(0)) }, len(sealed))
+	if err != nil {
+		return err
+	}
+	if !free {
+		if err := tx.Exec("INSERT INTO session_slot(value) VALUES(?)", sealed); err != nil {
+			return err
+		}
+		return tx.Exec("INSERT INTO session_row(key, slot) VALUES(?, ?)", key, tx.c.LastInsertRowID())
+	}
+	if err := tx.Exec("DELETE FROM session_free WHERE slot = ?", slot); err != nil {
+		return err
+	}
+	if err := tx.Exec("UPDATE session_slot SET value = ? WHERE row = ?", sealed, slot); err != nil {
+		return err
+	}
+	return tx.Exec("INSERT INTO session_row(key, slot) VALUES(?, ?)", key, slot)
+}
+
+// dropRecord removes a row, if there is one, and fills its slot with zeros.
+func (tx *Tx) dropRecord(key string) error {
+	var slot Row
+	found, err := tx.one("SELECT slot FROM session_row WHERE key = ?", func(st *sqlite3.Stmt) { slot = Row(st.ColumnInt64(0)) }, key)
+	if err != nil || !found {
+		return err
+	}
+	for _, sql := range []string{
+		"UPDATE session_slot SET value = zeroblob(length(value)) WHERE row = ?",
+		"INSERT INTO session_free(slot, size) SELECT row, length(value) FROM session_slot WHERE row = ?",
+	} {
+		if err := tx.Exec(sql, slot); err != nil {
+			return err
+		}
+	}
+	return tx.Exec("DELETE FROM session_row WHERE key = ?", key)
 }
 
 // Records gives every row of session state.
@@ -99,9 +195,9 @@ func (tx *Tx) Records() ([]session.Record, error) {
 	return list(tx, "session state", func(st *sqlite3.Stmt) (session.Record, error) {
 		key := st.ColumnText(0)
 		value, err := unseal(a, "session_row", key, st.ColumnRawBlob(1))
-		if value == nil {
-			value = []byte{} // nil would mean: remove
+		if err == nil {
+			value, err = unpad(value)
 		}
 		return session.Record{Key: key, Value: value}, err
-	}, "SELECT key, value FROM session_row ORDER BY row")
+	}, "SELECT r.key, s.value FROM session_row r JOIN session_slot s ON s.row = r.slot ORDER BY r.row")
 }

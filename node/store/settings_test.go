@@ -11,6 +11,9 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
+// selectSlot reads the sealed value of a row.
+const selectSlot = "SELECT value FROM session_slot WHERE row = (SELECT slot FROM session_row WHERE key = ?)"
+
 func TestSessionRowsAreSealed(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	secret := bytes.Repeat([]byte("ratchet"), 20)
@@ -28,18 +31,18 @@ func TestSessionRowsAreSealed(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = tx.one("SELECT value FROM session_row WHERE key = 'a'", func(st *sqlite3.Stmt) {
-			if v := st.ColumnRawBlob(0); bytes.Contains(v, []byte("ratchet")) || len(v) != len(secret)+41 {
+		_, err = tx.one(selectSlot, func(st *sqlite3.Stmt) {
+			if v := st.ColumnRawBlob(0); bytes.Contains(v, []byte("ratchet")) || len(v) != 192+41 {
 				t.Errorf("the row has %d bytes: %x", len(v), v)
 			}
-		})
+		}, "a")
 		return err
 	})
 	// A value that was moved to another row, cut short or altered does not open.
 	for name, sql := range map[string]string{
-		"moved":   "UPDATE session_row SET value = (SELECT value FROM session_row WHERE key = 'a') WHERE key = 'b'",
-		"cut":     "UPDATE session_row SET value = substr(value, 1, 20)",
-		"altered": "UPDATE session_row SET value = CAST(substr(value, 1, 50) || x'00' || substr(value, 52) AS BLOB)",
+		"moved":   "UPDATE session_row SET slot = (SELECT slot FROM session_row WHERE key = 'a') WHERE key = 'b'",
+		"cut":     "UPDATE session_slot SET value = substr(value, 1, 20)",
+		"altered": "UPDATE session_slot SET value = CAST(substr(value, 1, 50) || x'00' || substr(value, 52) AS BLOB)",
 	} {
 		err := w.Write(t.Context(), func(tx *Tx) error {
 			if err := tx.Exec(sql); err != nil {
@@ -53,7 +56,7 @@ func TestSessionRowsAreSealed(t *testing.T) {
 		}
 	}
 	newer := w.Write(t.Context(), func(tx *Tx) error {
-		if err := tx.Exec("UPDATE session_row SET value = CAST(x'02' || substr(value, 2) AS BLOB)"); err != nil {
+		if err := tx.Exec("UPDATE session_slot SET value = CAST(x'02' || substr(value, 2) AS BLOB)"); err != nil {
 			return err
 		}
 		_, err := tx.Records()
