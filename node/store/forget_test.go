@@ -150,7 +150,7 @@ func TestReplacedStateIsGone(t *testing.T) {
 					_, err := list(tx, "state", func(st *sqlite3.Stmt) (int, error) {
 						live.add(st.ColumnText(0), st.ColumnRawBlob(1))
 						return 0, nil
-					}, "SELECT r.key, s.value FROM session_row r JOIN session_slot s ON s.row = r.slot")
+					}, "SELECT key, value FROM session_row JOIN session_slot USING(slot)")
 					return err
 				})
 				file, _ := raw()

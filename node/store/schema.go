@@ -151,14 +151,10 @@ var schema1SQL = []string{
 	`CREATE INDEX read_mark_changed ON read_mark(changed)`,
 
 	// Rows of session_slot are never removed, and overwritten only by values of
-	// the same length: session_rows.go says why.
-	`CREATE TABLE session_row(
-		row INTEGER PRIMARY KEY,
-		key TEXT NOT NULL UNIQUE,
-		slot INTEGER NOT NULL
-	) STRICT`,
-	`CREATE TABLE session_slot(row INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT`,
+	// the same length: session_rows.go says why. The others say whose they are.
+	`CREATE TABLE session_row(slot INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT`,
 	`CREATE TABLE session_free(slot INTEGER PRIMARY KEY, size INTEGER NOT NULL) STRICT`,
+	`CREATE TABLE session_slot(slot INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT`,
 	`CREATE INDEX session_free_size ON session_free(size)`,
 
 	`CREATE TABLE setting(

@@ -141,7 +141,7 @@ func (tx *Tx) PutRecords(records []session.Record) error {
 
 // putRecord writes over the slot of a row, or gives it one that fits.
 func (tx *Tx) putRecord(key string, sealed []byte) error {
-	err := tx.Exec("UPDATE session_slot SET value = ?2 WHERE row = (SELECT slot FROM session_row WHERE key = ?1) AND length(value) = ?3", key, sealed, len(sealed))
+	err := tx.Exec("UPDATE session_slot SET value = ?2 WHERE slot = (SELECT slot FROM session_row WHERE key = ?1) AND length(value) = ?3", key, sealed, len(sealed))
 	if err != nil || tx.affected() > 0 {
 		return err
 	}
@@ -162,7 +162,7 @@ func (tx *Tx) putRecord(key string, sealed []byte) error {
 	if err := tx.Exec("DELETE FROM session_free WHERE slot = ?", slot); err != nil {
 		return err
 	}
-	if err := tx.Exec("UPDATE session_slot SET value = ? WHERE row = ?", sealed, slot); err != nil {
+	if err := tx.Exec("UPDATE session_slot SET value = ? WHERE slot = ?", sealed, slot); err != nil {
 		return err
 	}
 	return tx.Exec("INSERT INTO session_row(key, slot) VALUES(?, ?)", key, slot)
@@ -176,8 +176,8 @@ func (tx *Tx) dropRecord(key string) error {
 		return err
 	}
 	for _, sql := range []string{
-		"UPDATE session_slot SET value = zeroblob(length(value)) WHERE row = ?",
-		"INSERT INTO session_free(slot, size) SELECT row, length(value) FROM session_slot WHERE row = ?",
+		"UPDATE session_slot SET value = zeroblob(length(value)) WHERE slot = ?",
+		"INSERT INTO session_free(slot, size) SELECT slot, length(value) FROM session_slot WHERE slot = ?",
 	} {
 		if err := tx.Exec(sql, slot); err != nil {
 			return err
@@ -199,5 +199,5 @@ func (tx *Tx) Records() ([]session.Record, error) {
 			value, err = unpad(value)
 		}
 		return session.Record{Key: key, Value: value}, err
-	}, "SELECT r.key, s.value FROM session_row r JOIN session_slot s ON s.row = r.slot ORDER BY r.row")
+	}, "SELECT key, value FROM session_row JOIN session_slot USING(slot) ORDER BY slot")
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // selectSlot reads the sealed value of a row.
-const selectSlot = "SELECT value FROM session_slot WHERE row = (SELECT slot FROM session_row WHERE key = ?)"
+const selectSlot = "SELECT value FROM session_slot WHERE slot = (SELECT slot FROM session_row WHERE key = ?)"
 
 func TestSessionRowsAreSealed(t *testing.T) {
 	w := newWorld(t, t.TempDir())
@@ -40,7 +40,7 @@ func TestSessionRowsAreSealed(t *testing.T) {
 	})
 	// A value that was moved to another row, cut short or altered does not open.
 	for name, sql := range map[string]string{
-		"moved":   "UPDATE session_row SET slot = (SELECT slot FROM session_row WHERE key = 'a') WHERE key = 'b'",
+		"moved":   "UPDATE session_row SET key = CASE key WHEN 'a' THEN 'x' ELSE 'a' END",
 		"cut":     "UPDATE session_slot SET value = substr(value, 1, 20)",
 		"altered": "UPDATE session_slot SET value = CAST(substr(value, 1, 50) || x'00' || substr(value, 52) AS BLOB)",
 	} {
