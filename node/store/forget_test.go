@@ -43,7 +43,6 @@ func (f fragments) in(b []byte) map[string]int {
 type stateWriter struct {
 	*world
 	rand     *rand.Rand
-	keys     []string
 	replaced fragments
 	versions int
 	seq      uint64
