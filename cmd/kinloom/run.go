@@ -19,6 +19,9 @@ import (
 	"github.com/kinloom/kinloom/node/store"
 )
 
+// startSettled is how long after its start a node has done what a start needs.
+const startSettled = time.Second
+
 // nodeOptions are the flags of the commands that start a node.
 type nodeOptions struct {
 	name    string
@@ -105,6 +108,14 @@ func serveUntil(ctx context.Context, n *node.Node, listener net.Listener, meanwh
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return api.Serve(ctx, listener, handler) })
 	group.Go(func() error { return meanwhile(ctx, n) })
+	group.Go(func() error {
+		// A start needs more memory than a node that rests. Left to itself, the runtime
+		// keeps it for minutes.
+		if pause(ctx, startSettled) == nil {
+			debug.FreeOSMemory()
+		}
+		return nil
+	})
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():

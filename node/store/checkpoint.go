@@ -189,22 +189,11 @@ func (d *database) empty() bool {
 	case <-limit.C:
 		return false
 	}
-	var held []*conn
-	release := func() {
-		for _, r := range held {
-			d.readers <- r
-		}
-		held = nil
-	}
-	defer release()
 	limit.Reset(readersLeave)
-	for len(held) < d.all {
-		select {
-		case r := <-d.readers:
-			held = append(held, r)
-		case <-limit.C:
-			return false
-		}
+	release, ok := d.holdReaders(limit.C)
+	defer release()
+	if !ok {
+		return false
 	}
 	select {
 	case c := <-d.writer:
@@ -219,4 +208,31 @@ func (d *database) empty() bool {
 	case <-limit.C:
 		return false
 	}
+}
+
+// holdReaders waits until nobody reads and lets nobody begin to, until release,
+// which may be called twice; false: the limit came first.
+func (d *database) holdReaders(limit <-chan time.Time) (release func(), ok bool) {
+	var held []*conn
+	places := 0
+	release = func() {
+		for _, r := range held {
+			d.readers <- r
+		}
+		for range places {
+			d.unopened <- struct{}{}
+		}
+		held, places = nil, 0
+	}
+	for len(held)+places < d.all {
+		select {
+		case r := <-d.readers:
+			held = append(held, r)
+		case <-d.unopened:
+			places++
+		case <-limit:
+			return release, false
+		}
+	}
+	return release, true
 }

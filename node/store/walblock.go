@@ -232,7 +232,7 @@ func (f *blockFile) Truncate(size int64) error {
 			return err
 		}
 	}
-	l.tail, l.start, l.dirty = l.tail[:0], 0, 0
+	l.tail, l.start, l.dirty = nil, 0, 0 // a log that is emptied rests: its memory goes, too
 	return f.File.Truncate(size)
 }
 
