@@ -57,8 +57,12 @@ func trustName(t store.Trust) string {
 }
 
 func (v *view) contact(c store.Contact) (Contact, error) {
+	name, err := v.name(c.Person)
+	if err != nil {
+		return Contact{}, err
+	}
 	out := Contact{
-		ID: c.Person, Name: shownName(&c), Petname: c.Petname, ProfileName: c.Name, Trust: trustName(c.Trust),
+		ID: c.Person, Name: name, Petname: c.Petname, ProfileName: c.Name, Trust: trustName(c.Trust),
 		State: contactState(c.State), Since: c.Since, Conversation: event.PairID(v.me, c.Person), Changed: c.Changed,
 	}
 	devices, err := v.tx.Devices(c.Person)
@@ -176,12 +180,17 @@ func (n *Node) RenameContact(ctx context.Context, who, name string) (Contact, er
 	})
 }
 
-// nameFree refuses a petname that another contact is shown by: what is written
-// to one of them must not go to the other.
+// nameFree refuses a petname that looks like the name of another contact: what is
+// written to one of them must not go to the other.
 func (l *loop) nameFree(name string, but identity.PersonID) error {
+	looks := skeleton(name)
 	for p, c := range l.acct.contacts {
-		if name != "" && p != but && c.State != store.Removed && c.State != store.Self && strings.EqualFold(shownName(c), name) {
+		switch {
+		case name == "" || p == but || c.State == store.Removed || c.State == store.Self || skeleton(called(c)) != looks:
+		case sameName(called(c), name):
 			return refused("Choose another name.", "another contact is called %q already", name)
+		default:
+			return refused("Choose another name.", "%q looks like %q, the name of another contact", name, called(c))
 		}
 	}
 	return nil
@@ -190,9 +199,9 @@ func (l *loop) nameFree(name string, but identity.PersonID) error {
 // VerifyContact notes the owner's answer to the check words: the same on both
 // sides, or not. A "no" puts a verified contact back to unverified.
 func (n *Node) VerifyContact(ctx context.Context, who string, same bool) (Contact, error) {
-	return n.amend(ctx, who, func(_ *loop, _ *store.Tx, c *store.Contact) error {
+	return n.amend(ctx, who, func(l *loop, _ *store.Tx, c *store.Contact) error {
 		if c.Trust == store.Blocked {
-			return refused("Unblock first: kinloom contact unblock.", "%s is blocked", shownName(c))
+			return refused("Unblock first: kinloom contact unblock "+quoteName(l.acct.shown(c.Person))+".", "%s is blocked", l.acct.shown(c.Person))
 		}
 		c.Trust = store.Unverified
 		if same {
@@ -225,7 +234,7 @@ func (n *Node) Block(ctx context.Context, who string) (Contact, error) {
 func (n *Node) Unblock(ctx context.Context, who string) (Contact, error) {
 	return n.amend(ctx, who, func(l *loop, _ *store.Tx, c *store.Contact) error {
 		if c.Trust != store.Blocked {
-			return refused("", "%s is not blocked", shownName(c))
+			return refused("", "%s is not blocked", l.acct.shown(c.Person))
 		}
 		c.Trust = store.Unverified
 		return l.meetAgain(c.Person)
@@ -314,7 +323,7 @@ func (n *Node) DeclineRequest(ctx context.Context, who string) (Contact, error) 
 func (n *Node) answer(ctx context.Context, who string, f func(*loop, *store.Tx, *store.Contact) error) (Contact, error) {
 	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
 		if c.State != store.Request {
-			return notFound("List them: kinloom request list.", "%s is not among the requests", shownName(c))
+			return notFound("List them: kinloom request list.", "%s is not among the requests", l.acct.shown(c.Person))
 		}
 		return f(l, tx, c)
 	})

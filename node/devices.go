@@ -184,11 +184,7 @@ func (l *loop) keepLog(tx *store.Tx, p identity.PersonID, log *identity.Log) err
 		other = b
 		if known, ok := l.acct.logs[p]; ok {
 			if before, _ := known.Fork(); before == nil {
-				name := shortPerson(p)
-				if c, ok := l.acct.contacts[p]; ok {
-					name = shownName(c)
-				}
-				l.notify(Notice{Kind: "contact", Who: p, Text: fmt.Sprintf("Two different device lists of %s exist from entry %d on: a key of theirs may be stolen. Nothing is sent to them until they resolve it with their recovery words; ask them over another way.", name, seq)})
+				l.notify(Notice{Kind: "contact", Who: p, Text: fmt.Sprintf("Two different device lists of %s exist from entry %d on: a key of theirs may be stolen. Nothing is sent to them until they resolve it with their recovery words; ask them over another way.", l.acct.shown(p), seq)})
 			}
 		}
 	}

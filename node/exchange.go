@@ -258,7 +258,7 @@ func badKeys(err error) error {
 func (l *loop) begin(tx *store.Tx, met contact.Met, addrs [][]byte) (*conversation, error) {
 	p := met.Peer
 	if c, ok := l.acct.contacts[p.Person()]; ok && c.Trust == store.Blocked {
-		return nil, refused("Unblock first: kinloom contact unblock "+shownName(c)+".", "%s is blocked", shownName(c))
+		return nil, refused("Unblock first: kinloom contact unblock "+quoteName(l.acct.shown(c.Person))+".", "%s is blocked", l.acct.shown(c.Person))
 	}
 	bundle, err := freshBundle(p, l.now())
 	if err != nil {
@@ -362,7 +362,7 @@ func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) 
 // greeted tells the owner who answered an invite.
 func (l *loop) greeted(c *store.Contact, met contact.Met, request bool) {
 	n := Notice{Kind: "contact", Who: c.Person, Words: met.Words[:]}
-	name := shownName(c)
+	name := l.acct.shown(c.Person)
 	if request {
 		n.Kind, n.Text = "request", fmt.Sprintf("%s asks to be a contact. Answer: kinloom request accept %s", name, c.Person)
 	} else {

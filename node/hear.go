@@ -329,11 +329,11 @@ func (l *loop) rename(tx *store.Tx, p identity.PersonID, name string) error {
 	if !ok || c.Name == name {
 		return nil
 	}
-	old := shownName(c)
+	old := l.acct.shown(p)
 	c.Name = name
 	l.wrote = true
 	if old != "" && c.Petname == "" && p != l.acct.me {
-		l.notify(Notice{Kind: "contact", Who: p, Text: old + " is now called " + name + "."})
+		l.notify(Notice{Kind: "contact", Who: p, Text: old + " is now called " + l.acct.shown(p) + "."})
 	}
 	return tx.PutContact(c)
 }

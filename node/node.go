@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +31,7 @@ type Node struct {
 	me      identity.PersonID
 	device  identity.DeviceID
 	started time.Time
+	names   atomic.Pointer[shownAt] // what people are called, kept from view to view
 
 	closing chan struct{} // closed when Close begins
 	ended   chan struct{} // closed when the loop has ended

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/event"
@@ -15,37 +17,9 @@ import (
 // Me is the WHO that means the owner: notes to self.
 const Me = "me"
 
-// shownName is what a person is called on this node: the petname, else the name
-// they gave themselves, else the start of their identity.
-func shownName(c *store.Contact) string {
-	switch {
-	case c.Petname != "":
-		return c.Petname
-	case c.Name != "":
-		return c.Name
-	}
-	return shortPerson(c.Person)
-}
-
-// shortPerson is the identity without its constant start, cut.
-func shortPerson(p identity.PersonID) string {
-	s := strings.TrimPrefix(p.String(), "did:key:")
-	return s[:8] + "…" + s[len(s)-4:]
-}
-
-func checkName(name string) error {
-	clean := event.Clean(name, maxName)
-	if clean == "" || clean != name {
-		return usage("Use up to 64 ordinary characters.", "%q cannot be used as a name", clean)
-	}
-	if strings.HasPrefix(name, "did:") || strings.Contains(name, ":") || name == Me {
-		return usage("Choose another.", "%q would be taken for an address", clean)
-	}
-	return nil
-}
-
-// resolve finds the contact that WHO means: "me", a did:key, a petname or a
-// profile name, in any case of letters.
+// resolve finds the contact that WHO means: "me", a did:key, the name that they
+// are shown by, or a petname or profile name that no other looks like, in any
+// case of letters.
 func resolve(tx *store.Tx, who string) (store.Contact, error) {
 	contacts, err := tx.Contacts()
 	if err != nil {
@@ -63,40 +37,51 @@ func resolve(tx *store.Tx, who string) (store.Contact, error) {
 		}
 		return store.Contact{}, notFound("Add them: kinloom contact add LINK.", "no contact %s", shortPerson(p))
 	}
-	var found, known []store.Contact
+	names := shownNames(each(contacts))
+	var found, alike, known []store.Contact
+	looks := skeleton(who)
 	for _, c := range contacts {
 		switch {
 		case c.State == store.Self && who == Me:
 			return c, nil
 		case c.State == store.Self || c.State == store.Removed:
 			continue
-		case strings.EqualFold(c.Petname, who):
-			return c, nil // petnames are the owner's and unique
-		case c.Petname == "" && strings.EqualFold(c.Name, who):
-			found = append(found, c)
+		case sameName(names[c.Person], who):
+			return c, nil // no two are shown alike
 		}
 		known = append(known, c)
+		if sameName(called(&c), who) {
+			found = append(found, c)
+		}
+		if skeleton(called(&c)) == looks {
+			alike = append(alike, c)
+		}
 	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
+	switch {
+	case len(found) == 0:
 		e := notFound("Add one: kinloom contact add LINK.", "no contact %q", event.Clean(who, maxName))
-		e.Candidates = near(known, who)
+		e.Candidates = near(known, names, who)
 		return store.Contact{}, e
+	case len(alike) == 1:
+		return found[0], nil
 	}
-	e := usage("Say which by identity, or name one: kinloom contact rename DID NAME.", "%q is what %d contacts call themselves", event.Clean(who, maxName), len(found))
-	for _, c := range found {
+	e := usage("Say which by identity, as kinloom contact list shows it, or name one: kinloom contact rename DID NAME.",
+		"%q could be %d contacts", event.Clean(who, maxName), len(alike))
+	for _, c := range alike {
 		e.Candidates = append(e.Candidates, c.Person.String())
 	}
 	return store.Contact{}, e
 }
 
+// sameName compares names as people type them: in any case of letters, and
+// however accents are put together.
+func sameName(a, b string) bool { return strings.EqualFold(norm.NFC.String(a), norm.NFC.String(b)) }
+
 // near names the contacts to choose from, those alike first, at most eight.
-func near(known []store.Contact, who string) []string {
+func near(known []store.Contact, shown map[identity.PersonID]string, who string) []string {
 	var names []string
 	for _, c := range known {
-		names = append(names, shownName(&c))
+		names = append(names, shown[c.Person])
 	}
 	like := func(s string) bool {
 		return strings.Contains(strings.ToLower(s), strings.ToLower(who)) || strings.Contains(strings.ToLower(who), strings.ToLower(s))
@@ -136,7 +121,7 @@ func resolveConversation(tx *store.Tx, who string) (store.Conversation, error) {
 		id = event.SelfID(self.Person)
 	}
 	c, err := tx.ConversationByID(id)
-	return c, notFoundOr(err, "Add them again: kinloom contact add LINK.", "there is no conversation with %s", shownName(&contact))
+	return c, notFoundOr(err, "Add them again: kinloom contact add LINK.", "there is no conversation with %s", called(&contact))
 }
 
 func notFoundOr(err error, next, format string, args ...any) error {

@@ -205,7 +205,7 @@ func (l *loop) renumber(tx *store.Tx, c *conversation, e store.Event) (bool, err
 // tellCopied tells the owner that a device was set back or copied: that of a
 // contact, or this one, as a contact's device shows.
 func (l *loop) tellCopied(d *device, own bool) {
-	at, name := &d.copied, shortPerson(d.Person)
+	at, name := &d.copied, l.acct.shown(d.Person)
 	if own {
 		at = &d.copiedOwn
 	}
@@ -213,9 +213,6 @@ func (l *loop) tellCopied(d *device, own bool) {
 		return
 	}
 	*at = l.now()
-	if c, ok := l.acct.contacts[d.Person]; ok {
-		name = shownName(c)
-	}
 	text := fmt.Sprintf("%s's device was set back to an older copy of its data, or a copy of it is running: numbers of messages came twice. What you have stays; what is new comes under new numbers.", name)
 	if own {
 		text = fmt.Sprintf("This node was set back to an older copy of its data, or a copy of it is running elsewhere: %s has other messages under the numbers of yours. Yours are sent again by themselves; what you wrote after that copy was made is missing here. If a copy is running, stop one of them.", name)

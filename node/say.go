@@ -50,11 +50,11 @@ func (l *loop) maySay(c *conversation) error {
 	}
 	switch {
 	case contact.Trust == store.Blocked:
-		return refused("Unblock first: kinloom contact unblock "+shownName(contact)+".", "%s is blocked", shownName(contact))
+		return refused("Unblock first: kinloom contact unblock "+quoteName(l.acct.shown(c.Person))+".", "%s is blocked", l.acct.shown(c.Person))
 	case contact.State == store.Request:
-		return refused("Accept first: kinloom request accept "+contact.Person.String()+".", "%s waits in your requests", shownName(contact))
+		return refused("Accept first: kinloom request accept "+contact.Person.String()+".", "%s waits in your requests", l.acct.shown(c.Person))
 	case contact.State == store.Removed:
-		return refused("Ask for a new invite: kinloom contact add LINK.", "%s was removed from your contacts", shownName(contact))
+		return refused("Ask for a new invite: kinloom contact add LINK.", "%s was removed from your contacts", l.acct.shown(c.Person))
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (l *loop) reachable(c *conversation) error {
 			return nil
 		}
 	}
-	name := shownName(l.acct.contacts[c.Person])
+	name := l.acct.shown(c.Person)
 	if rival, _ := l.acct.logs[c.Person].Fork(); rival != nil {
 		return refused("Ask them over another way; their recovery words resolve it.", "two different device lists of %s exist, so nobody can tell whose devices they are", name)
 	}

@@ -83,8 +83,10 @@ type Message struct {
 
 // view reads one snapshot of the account and caches what it resolves.
 type view struct {
+	n       *Node
 	tx      *store.Tx
 	me      identity.PersonID
+	names   map[identity.PersonID]string // as shown; nil: not asked for yet
 	persons map[store.Row]person
 	convs   map[store.Row]store.Conversation
 }
@@ -97,7 +99,7 @@ type person struct {
 // read runs f on one consistent snapshot, past the loop.
 func (n *Node) read(ctx context.Context, f func(*view) error) error {
 	err := n.store.Read(ctx, func(tx *store.Tx) error {
-		return f(&view{tx: tx, me: n.me, persons: map[store.Row]person{}, convs: map[store.Row]store.Conversation{}})
+		return f(&view{n: n, tx: tx, me: n.me, persons: map[store.Row]person{}, convs: map[store.Row]store.Conversation{}})
 	})
 	if _, ok := errors.AsType[*Error](err); err == nil || ok || ctx.Err() != nil {
 		return err
@@ -132,11 +134,11 @@ func (v *view) author(d store.Row) (person, error) {
 		}
 		id = dev.Person
 	}
-	c, err := v.tx.ContactByPerson(id)
+	name, err := v.name(id)
 	if err != nil {
 		return person{}, err
 	}
-	p := person{id: id, name: shownName(&c)}
+	p := person{id: id, name: name}
 	v.persons[d] = p
 	return p, nil
 }
@@ -161,7 +163,10 @@ func (v *view) conversation(c store.Conversation) (Conversation, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Name, out.State = shownName(&contact), contactState(contact.State)
+	if out.Name, err = v.name(c.Person); err != nil {
+		return out, err
+	}
+	out.State = contactState(contact.State)
 	if contact.State == store.Self {
 		out.Name = Me
 	}

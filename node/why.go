@@ -46,11 +46,11 @@ func (n *Node) Why(ctx context.Context, id string) ([]Stage, error) {
 			if r.Upto < e.Seq {
 				continue
 			}
-			c, err := v.tx.ContactByPerson(r.Person)
+			name, err := v.name(r.Person)
 			if err != nil {
 				return err
 			}
-			out = append(out, Stage{At: r.At, Stage: "read", By: shownName(&c)})
+			out = append(out, Stage{At: r.At, Stage: "read", By: name})
 		}
 		return err
 	})
@@ -86,14 +86,11 @@ func (v *view) stages(out *[]Stage, e store.Event) error {
 func (n *Node) pending(ctx context.Context, e store.Event, out *[]Stage) error {
 	return n.ask(ctx, func(l *loop) {
 		for _, d := range l.acct.devices {
-			name := d.ID.Short()
-			if c, ok := l.acct.contacts[d.Person]; ok {
-				name = shownName(c)
-			}
 			for at, i := range d.queue.items {
 				if i.event != e.Row {
 					continue
 				}
+				name := l.acct.shown(d.Person)
 				if i.sealed() {
 					*out = append(*out, Stage{At: i.at, Stage: "sealed", By: name})
 				}
@@ -115,7 +112,7 @@ func (d *device) waiting(i item, sent bool, name string) Stage {
 		return Stage{Stage: "queued", By: name, Route: routeName(q.link.route), Reason: "others go first", Next: "It goes out by itself."}
 	}
 	s := Stage{At: q.tryAt, Stage: "queued", By: name, Reason: name + "'s device is not reachable now"}
-	s.Next = "It goes out by itself when the device is reachable; see: kinloom route " + name + "."
+	s.Next = "It goes out by itself when the device is reachable; see: kinloom route " + quoteName(name) + "."
 	if len(d.Addrs) == 0 {
 		s.Reason = "no address of " + name + "'s device is known"
 		s.Next = "It goes out when that device comes to this one, or on the local network."

@@ -102,8 +102,8 @@ func count[N int | int64 | uint64](n N, word string) string {
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
-// name shows a name of others.
-func name(s string) string { return clean(s, 64) }
+// name shows a name of others: up to 64 characters, and what the node puts behind to tell it from another.
+func name(s string) string { return clean(s, 128) }
 
 // clock shows a time of the day, or the day if it is another one.
 func clock(t time.Time) string {

@@ -88,6 +88,13 @@ func (tx *Tx) Contacts() ([]Contact, error) {
 	return list(tx, "contacts", scanContact, "SELECT "+contactColumns+" FROM contact ORDER BY row")
 }
 
+// ContactsChanged gives the number of the newest change of a contact, 0 if there
+// is none.
+func (tx *Tx) ContactsChanged() (changed uint64, err error) {
+	_, err = tx.one("SELECT max(changed) FROM contact", func(st *sqlite3.Stmt) { changed = uint64(st.ColumnInt64(0)) })
+	return changed, wrap("read contacts", err)
+}
+
 // contactRow gives the row of a person's contact, or ErrNotFound.
 func (tx *Tx) contactRow(p identity.PersonID) (row Row, err error) {
 	found, err := tx.one("SELECT row FROM contact WHERE person = ?", func(st *sqlite3.Stmt) { row = Row(st.ColumnInt64(0)) }, p[:])

@@ -1,0 +1,243 @@
+package node
+
+import (
+	"iter"
+	"maps"
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// called is the bare name of a person: the petname, else the name they gave
+// themselves, else the start of their identity. Nothing but a comparison uses it:
+// what is shown comes from shownNames.
+func called(c *store.Contact) string {
+	switch {
+	case c.Petname != "":
+		return c.Petname
+	case c.Name != "":
+		return c.Name
+	}
+	return shortPerson(c.Person)
+}
+
+// shortPerson is the identity without its constant start, cut.
+func shortPerson(p identity.PersonID) string {
+	s := strings.TrimPrefix(p.String(), "did:key:")
+	return s[:8] + "…" + s[len(s)-4:]
+}
+
+func checkName(name string) error {
+	clean := event.Clean(name, maxName)
+	if clean == "" || clean != name {
+		return usage("Use up to 64 ordinary characters.", "%q cannot be used as a name", clean)
+	}
+	if strings.HasPrefix(name, "did:") || strings.Contains(name, ":") || name == Me {
+		return usage("Choose another.", "%q would be taken for an address", clean)
+	}
+	return nil
+}
+
+// Whose claim to a name is better. The weaker one is shown with its identity, so
+// that a stranger who calls himself like a contact does not change what the
+// contact is called.
+const (
+	nameOfRemoved = iota
+	nameOfRequest
+	nameOfContact
+	nameByOwner // a petname
+	nameRanks
+)
+
+func nameRank(c *store.Contact) int {
+	switch {
+	case c.State == store.Removed:
+		return nameOfRemoved
+	case c.Petname != "":
+		return nameByOwner
+	case c.State == store.Request:
+		return nameOfRequest
+	}
+	return nameOfContact
+}
+
+// shownNames gives what every person is called wherever a name is shown. It is
+// the one place where names become shown names: who looks like another of the
+// same or a better claim, like a word of the program, or like a shortened
+// identity, has the start of theirs behind the name; a word of letters of several
+// alphabets is marked.
+func shownNames(all iter.Seq[*store.Contact]) map[identity.PersonID]string {
+	claims := map[string][nameRanks]int{}
+	for _, word := range []string{Me, "you", "this device"} {
+		claims[skeleton(word)] = [nameRanks]int{nameByOwner: 1}
+	}
+	for c := range all {
+		if c.State != store.Self {
+			looks := skeleton(called(c))
+			n := claims[looks]
+			n[nameRank(c)]++
+			claims[looks] = n
+		}
+	}
+	out := map[identity.PersonID]string{}
+	for c := range all {
+		name := called(c)
+		if c.State == store.Self || c.Petname == "" && c.Name == "" {
+			out[c.Person] = name
+			continue
+		}
+		looks, alike := skeleton(name), 0
+		for rank, n := range claims[looks] {
+			if rank >= nameRank(c) {
+				alike += n
+			}
+		}
+		var marks []string
+		if mixesAlphabets(name) {
+			marks = append(marks, "mixed alphabets")
+		}
+		if alike > 1 || strings.Contains(looks, "z6mk") {
+			marks = append(marks, shortPerson(c.Person))
+		}
+		if len(marks) > 0 {
+			name += " (" + strings.Join(marks, ", ") + ")"
+		}
+		out[c.Person] = name
+	}
+	return out
+}
+
+// each yields the contacts of a list.
+func each(list []store.Contact) iter.Seq[*store.Contact] {
+	return func(yield func(*store.Contact) bool) {
+		for i := range list {
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
+}
+
+// shown is what a person is called, as the loop knows it.
+func (a *account) shown(p identity.PersonID) string {
+	if _, ok := a.contacts[p]; !ok {
+		return shortPerson(p)
+	}
+	return shownNames(maps.Values(a.contacts))[p]
+}
+
+// shownAt is what the persons were called when the newest change of a contact had
+// that number.
+type shownAt struct {
+	changed uint64
+	names   map[identity.PersonID]string
+}
+
+// name is what a person is called, in this snapshot.
+func (v *view) name(p identity.PersonID) (string, error) {
+	if v.names == nil {
+		changed, err := v.tx.ContactsChanged()
+		if err != nil {
+			return "", err
+		}
+		known := v.n.names.Load()
+		if known == nil || known.changed != changed {
+			all, err := v.tx.Contacts()
+			if err != nil {
+				return "", err
+			}
+			known = &shownAt{changed: changed, names: shownNames(each(all))}
+			v.n.names.Store(known)
+		}
+		v.names = known.names
+	}
+	name, ok := v.names[p]
+	if !ok {
+		return "", store.ErrNotFound
+	}
+	return name, nil
+}
+
+// skeleton is what a name looks like at a glance: two names that people would
+// take for each other have the same. Case, accents and the style of letters are
+// left out, and letters that look like a Latin one count as that. The idea is
+// that of UTS 39; the table has the letters that names are faked with, not all.
+func skeleton(name string) string {
+	var b strings.Builder
+	for _, r := range norm.NFKD.String(name) {
+		if unicode.Is(unicode.Mn, r) {
+			continue
+		}
+		r = unicode.ToLower(r)
+		if like, ok := lookAlikes[r]; ok {
+			r = like
+		}
+		b.WriteRune(r)
+	}
+	return doubles.Replace(b.String())
+}
+
+// doubles are two letters that look like one.
+var doubles = strings.NewReplacer("rn", "m", "vv", "w")
+
+// lookAlikes gives lower-case letters what they, or their capitals, look like.
+var lookAlikes = alike(
+	"i1|!ıɩǀ", "lllllll", "0øɑɡđłħŧɓƅ", "ooagdlhtbb",
+	"авезіјкмнопрстухьѕһԁԛԝѵӏүғг", "abe3ljkmhonpctyxbshdqwvlyfr", // Cyrillic
+	"αβγεζηικμνορσςτυχωϲϳ", "abyeznlkmvopoctuxwcj", // Greek
+	"օոսցհյզ", "onughjq", // Armenian
+	"ꭺꮃꮯꭼꮋꭻꮶꮮꮇꮲꮪꭲꮩꮓ", "awcehjklmpstvz", // Cherokee
+	"ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "abcdefghljklmnoprstuvwxyz", // Lisu
+	"‐‑‒–—−", "------", "’‘ʼʻ`´′", "'''''''",
+)
+
+// alike makes a table of pairs of strings: each letter of the first looks like
+// the one at the same place of the second.
+func alike(pairs ...string) map[rune]rune {
+	out := map[rune]rune{}
+	for i := 0; i < len(pairs); i += 2 {
+		to := []rune(pairs[i+1])
+		for n, r := range []rune(pairs[i]) {
+			out[r] = to[n]
+		}
+	}
+	return out
+}
+
+// mixesAlphabets reports whether a word of a name has letters of several scripts.
+// Those of East Asia are written together, and with Latin ones, and look like none.
+func mixesAlphabets(name string) bool {
+	script := ""
+	for _, r := range name {
+		switch {
+		case unicode.Is(unicode.Mn, r):
+		case !unicode.IsLetter(r):
+			script = ""
+		case unicode.In(r, unicode.Common, unicode.Inherited, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Bopomofo):
+		default:
+			s := scriptOf(r)
+			if script != "" && s != script {
+				return true
+			}
+			script = s
+		}
+	}
+	return false
+}
+
+func scriptOf(r rune) string {
+	if unicode.Is(unicode.Latin, r) {
+		return "Latin"
+	}
+	for name, table := range unicode.Scripts {
+		if unicode.Is(table, r) {
+			return name
+		}
+	}
+	return "none"
+}
