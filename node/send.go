@@ -18,8 +18,12 @@ type Content struct {
 	err  error
 }
 
-// Text is a message of 1 to 12,288 bytes of UTF-8.
+// Text is a message of 1 to 12,288 bytes of UTF-8, in which there is something to
+// see.
 func Text(s string) Content {
+	if event.Blank(s) {
+		return Content{typ: event.Message, err: event.ErrEmpty}
+	}
 	body, err := event.Text{Text: s}.Append()
 	return Content{typ: event.Message, body: body, err: err}
 }

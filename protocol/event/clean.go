@@ -32,6 +32,17 @@ func CleanText(s string, limit int) string {
 	return c.run(s)
 }
 
+// Blank reports whether a text shows nothing: white space, what is invisible, and
+// marks that stand on nothing.
+func Blank(s string) bool {
+	for _, r := range s {
+		if !unicode.IsSpace(r) && r != blankBraille && !unicode.In(r, unicode.Mn, unicode.Me) && !hidden(r) {
+			return false
+		}
+	}
+	return true
+}
+
 // cleaner takes one character after the other.
 type cleaner struct {
 	limit int

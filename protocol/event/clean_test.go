@@ -44,6 +44,9 @@ func TestClean(t *testing.T) {
 		if got := Clean(tt.in, 100); got != tt.line {
 			t.Errorf("%s: Clean(%+q) = %+q, want %+q", tt.name, tt.in, got, tt.line)
 		}
+		if got := Blank(tt.in); got != (tt.line == "") {
+			t.Errorf("%s: Blank(%+q) = %t, but Clean leaves %+q", tt.name, tt.in, got, tt.line)
+		}
 		if got := CleanText(tt.in, 100); got != tt.text {
 			t.Errorf("%s: CleanText(%+q) = %+q, want %+q", tt.name, tt.in, got, tt.text)
 		}
