@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/kinloom/kinloom/node/store"
 )
@@ -9,7 +10,8 @@ import (
 // searchError puts a query that cannot be answered into words.
 func searchError(err error) error {
 	if errors.Is(err, store.ErrQuery) {
-		return &Error{Kind: KindUsage, Text: "this cannot be searched for", Err: err, Next: "Give whole words, a \"phrase\", or the first three letters and more of a word with * behind."}
+		_, why, _ := strings.Cut(err.Error(), store.ErrQuery.Error()+": ")
+		return usage("For example: train, \"see you\", or beg* for what begins so.", "this cannot be searched for: %s", why)
 	}
 	return err
 }
