@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // Kind says what class of failure an Error is. Its number is the exit code of
@@ -28,14 +30,15 @@ type Error struct {
 	Next       string
 	Candidates []string
 	Err        error
+	Quiet      bool // Err is in the words of a library: no part of the text, see Technical
 }
 
 // Error gives text, cause and next step in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Text)
-	if e.Err != nil && !strings.Contains(e.Text, e.Err.Error()) {
-		fmt.Fprintf(&b, ": %v", e.Err)
+	if cause := e.Cause(); cause != "" {
+		fmt.Fprintf(&b, ": %s", cause)
 	}
 	if len(e.Candidates) > 0 {
 		fmt.Fprintf(&b, ". Known: %s", strings.Join(e.Candidates, ", "))
@@ -44,6 +47,25 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ". %s", e.Next)
 	}
 	return b.String()
+}
+
+// Cause is what the text leaves to Err to say, or nothing.
+func (e *Error) Cause() string {
+	if e.Err == nil || e.Quiet || strings.Contains(e.Text, e.Err.Error()) {
+		return ""
+	}
+	return e.Err.Error()
+}
+
+// Technical is what a library said, for a report of the failure, or nothing.
+func (e *Error) Technical() string {
+	if e.Err == nil || !e.Quiet {
+		return ""
+	}
+	if dial, ok := errors.AsType[*p2p.DialError](e.Err); ok {
+		return dial.Details()
+	}
+	return e.Err.Error()
 }
 
 // Unwrap gives the cause.

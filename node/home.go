@@ -205,8 +205,10 @@ func keyError(dir string, err error) error {
 	case isNewer:
 		e.Text, e.Err = fmt.Sprintf("the key file of %s was written by a newer kinloom (format %d)", dir, newer.Version), nil
 		e.Next = "Install that version; nothing was changed."
+	case errors.Is(err, keyfile.ErrDamaged):
+		e.Text, e.Quiet = "the key file of "+dir+" is damaged", true
+		e.Next = "Put it back from your own copy; the databases were not touched."
 	default:
-		e.Text = "the key file of " + dir + " is damaged"
 		e.Next = "Put it back from your own copy; the databases were not touched."
 	}
 	return e

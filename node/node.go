@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,15 +154,28 @@ func openError(dir string, err error) error {
 		e.Text = fmt.Sprintf("the store in %s was written by a newer kinloom (schema %d, this program knows %d)", dir, newer.Have, newer.Known)
 		e.Err, e.Next = nil, "Install that version; nothing was changed."
 	case errors.Is(err, store.ErrForeign):
-		e.Text, e.Next = "the databases in "+dir+" belong to another home", "Put back the databases and the key file that belong together."
+		e.Text, e.Next = filesOf(err)+" in "+dir+" belongs to another home", "Put back the databases and the key file that belong together."
 	case errors.Is(err, store.ErrDamaged):
-		e.Text, e.Next = "the store in "+dir+" is damaged", "Keep a copy of the folder, then put back your own backup. It was not started empty."
+		e.Text, e.Next = filesOf(err)+" in "+dir+" is damaged", "Keep a copy of the folder, then put back your own backup. It was not started empty."
 	case errors.Is(err, store.ErrDiskFull):
 		e.Text, e.Next = "the disk is full", "Free some space and try again."
 	case errors.Is(err, store.ErrReadOnly):
 		e.Text, e.Next = "the home "+dir+" is read-only", "Make it writable and try again."
+	default:
+		return e
 	}
+	e.Quiet = true // it says the same again, in the words of the store and of SQLite
 	return e
+}
+
+// filesOf gives the database that an error of the store is about.
+func filesOf(err error) string {
+	for _, name := range databases {
+		if strings.Contains(err.Error(), name) {
+			return name
+		}
+	}
+	return "the store"
 }
 
 // Close stops the node: new work is refused, what was handed in is committed,

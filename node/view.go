@@ -104,6 +104,9 @@ func (n *Node) read(ctx context.Context, f func(*view) error) error {
 	if _, ok := errors.AsType[*Error](err); err == nil || ok || ctx.Err() != nil {
 		return err
 	}
+	if errors.Is(err, store.ErrDamaged) {
+		return openError(n.cfg.Dir, err)
+	}
 	return &Error{Kind: KindError, Err: err, Text: "could not read the store", Next: "See: kinloom status."}
 }
 

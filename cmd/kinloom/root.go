@@ -149,7 +149,21 @@ func (a *app) report(ctx context.Context, err error) int {
 		err = errInterrupted
 	}
 	fmt.Fprintln(a.term.err, "kinloom: "+cleanText(a.commands(err.Error())))
+	if said := technical(err); a.json && said != "" {
+		fmt.Fprintln(a.term.err, "kinloom: technical: "+clean(said, 4000))
+	}
 	return exitCode(err)
+}
+
+// technical is what a library said about an error, which is no text for people.
+func technical(err error) string {
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		return p.Technical
+	}
+	if e, ok := errors.AsType[*node.Error](err); ok {
+		return e.Technical()
+	}
+	return ""
 }
 
 // exitCode gives the documented exit code of an error.

@@ -42,9 +42,9 @@ func problem(err error) *client.Problem {
 	}
 	p := &client.Problem{Title: http.StatusText(kind.status), Status: kind.status, Code: kind.code, Detail: err.Error()}
 	if e, ok := errors.AsType[*node.Error](err); ok {
-		p.Detail, p.Next, p.Candidates = e.Text, e.Next, e.Candidates
-		if e.Err != nil && !strings.Contains(e.Text, e.Err.Error()) {
-			p.Detail += ": " + e.Err.Error()
+		p.Detail, p.Next, p.Candidates, p.Technical = e.Text, e.Next, e.Candidates, e.Technical()
+		if cause := e.Cause(); cause != "" {
+			p.Detail += ": " + cause
 		}
 	}
 	return p

@@ -26,6 +26,7 @@ type Problem struct {
 	Detail     string   `json:"detail" doc:"What happened"`
 	Next       string   `json:"next,omitempty" doc:"What to do next"`
 	Candidates []string `json:"candidates,omitempty" doc:"Known names that are near"`
+	Technical  string   `json:"technical,omitempty" doc:"What a library said, for a report of the failure; may hold addresses"`
 }
 
 // Error gives what happened, what is known instead, and the next step.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -134,6 +135,15 @@ func (e *DialError) Error() string {
 		return "no answer at the one address known"
 	}
 	return fmt.Sprintf("no answer at any of %d addresses", len(e.Attempts))
+}
+
+// Details names the addresses and what libp2p said of each.
+func (e *DialError) Details() string {
+	var parts []string
+	for _, a := range e.Attempts {
+		parts = append(parts, fmt.Sprintf("%s: %v", a.Addr, a.Err))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Unwrap returns the causes of all attempts.
