@@ -11,6 +11,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 // Config is all that a node is told from outside. The zero value is a node in
@@ -91,10 +92,10 @@ func parseAddrs(addrs []string) ([]multiaddr.Multiaddr, error) {
 	var out []multiaddr.Multiaddr
 	for _, s := range addrs {
 		a, err := multiaddr.NewMultiaddr(s)
-		if err != nil {
+		if err != nil || !p2p.Listenable(a) {
 			return nil, &Error{
-				Kind: KindUsage, Err: err, Text: fmt.Sprintf("%q is not an address to listen on", s),
-				Next: "Give one like /ip4/0.0.0.0/udp/4001/quic-v1 or /ip4/127.0.0.1/tcp/0.",
+				Kind: KindUsage, Err: err, Quiet: true, Text: fmt.Sprintf("%q is not an address to listen on", event.Clean(s, 200)),
+				Next: "It has an IP address, a port and a transport: give one like /ip4/0.0.0.0/udp/4001/quic-v1 or /ip4/127.0.0.1/tcp/0.",
 			}
 		}
 		out = append(out, a)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -118,6 +119,14 @@ func listenError(err error) error {
 	if taken, ok := errors.AsType[*p2p.ErrPortTaken](err); ok {
 		e.Text, e.Err = "the port of "+taken.Addr.String()+" is taken by another program", nil
 		e.Next = "Choose another with --listen, or port 0 for any free one."
+	} else if at, ok := errors.AsType[*p2p.ListenError](err); ok {
+		e.Text, e.Quiet, e.Next = "cannot listen on "+at.Addr.String(), true, "Choose another with --listen."
+		switch {
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			e.Text += ": this computer does not have that address"
+		case errors.Is(err, syscall.EACCES):
+			e.Text += ": ports below 1024 are not for everybody"
+		}
 	}
 	return e
 }

@@ -67,8 +67,12 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 	defer func() { err = errors.Join(err, log.Close()) }()
 	config.Log, config.Name, config.Listen, config.LANOnly = logger(log), o.name, o.listen, o.lanOnly
 
+	fresh := !made(where.home)
 	n, err := openFree(ctx, where, config)
 	if err != nil {
+		if fresh && made(where.home) {
+			a.say("A new identity was made in %s; it is kept, and the next start uses it.", where.home)
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
@@ -81,7 +85,22 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 	if err != nil {
 		return err
 	}
+	if err := a.tellName(ctx, n, o.name); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	return serveUntil(ctx, n, listener, meanwhile)
+}
+
+// tellName says that a home has a name already, where another one was given for it.
+func (a *app) tellName(ctx context.Context, n *node.Node, given string) error {
+	if given == "" {
+		return nil
+	}
+	s, err := n.Status(ctx)
+	if err == nil && s.Name != given {
+		a.say("This home is called %s already. Change it: %s", name(s.Name), a.command("id name "+quote(given)))
+	}
+	return err
 }
 
 // openFree opens the node. A short command that holds the home is waited for; a node that serves it is an error.

@@ -39,6 +39,13 @@ func transportOf(a ma.Multiaddr) (ma.Multiaddr, string) {
 	return nil, ""
 }
 
+// Listenable reports whether a host can listen on an address of this form: IP, then
+// UDP and QUIC v1, or TCP, and nothing behind.
+func Listenable(a ma.Multiaddr) bool {
+	plain, transport := transportOf(a)
+	return transport != "" && len(plain) == len(a)
+}
+
 // ipOf returns the IP of an address, IPv4 in its short form.
 func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 	ip, err := manet.ToIP(a)

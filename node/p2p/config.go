@@ -117,6 +117,18 @@ func (e *ErrPortTaken) Error() string {
 	return fmt.Sprintf("listen on %s: the port is taken by another program; choose another port, or 0 for any free one", e.Addr)
 }
 
+// ListenError is the error of Open when the system refuses to listen on an address
+// for another reason.
+type ListenError struct {
+	Addr ma.Multiaddr
+	Err  error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
+
+// Unwrap returns what the system said.
+func (e *ListenError) Unwrap() error { return e.Err }
+
 // DialError is the error of Dial when no address answered.
 type DialError struct {
 	Peer     peer.ID

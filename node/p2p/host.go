@@ -169,7 +169,7 @@ func listenError(a ma.Multiaddr, err error) error {
 	if errors.Is(err, transport.ErrListenerClosed) || errors.Is(err, swarm.ErrSwarmClosed) {
 		return ErrClosed
 	}
-	return fmt.Errorf("listen on %s: %w", a, err)
+	return &ListenError{Addr: a, Err: err}
 }
 
 // allAddrs returns all direct addresses, those that identify leaves out included.
