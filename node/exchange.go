@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/identity"
@@ -47,20 +49,12 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 	if n.net == nil {
 		return Added{}, &Error{Kind: KindNotRunning, Text: "adding a contact needs the network", Next: "Start the node: kinloom up."}
 	}
-	invite, err := contact.ParseInvite(link)
+	invite, err := readInvite(link, o, n.cfg.Now())
 	if err != nil {
-		return Added{}, exchangeError(err)
+		return Added{}, err
 	}
-	if o.Name != "" {
-		if err := checkName(o.Name); err != nil {
-			return Added{}, err
-		}
-	}
-	switch {
-	case invite.Person == n.me.Hash16():
+	if invite.Person == n.me.Hash16() {
 		return Added{}, exchangeError(contact.ErrOwnInvite)
-	case invite.Expired(n.cfg.Now()):
-		return Added{}, exchangeError(contact.ErrInviteExpired)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutLeft(ctx, addTimeout))
 	defer cancel()
@@ -113,6 +107,27 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 	return Added{Contact: shown, Via: string(path.Route), Took: took, Words: result.Words[:], Request: result.Request}, err
 }
 
+// CheckInvite gives the error that AddContact has for what it can refuse by itself,
+// so that nothing is made or started for a broken link.
+func CheckInvite(link string, o AddOptions, now time.Time) error {
+	_, err := readInvite(link, o, now)
+	return err
+}
+
+func readInvite(link string, o AddOptions, now time.Time) (contact.Invite, error) {
+	invite, err := contact.ParseInvite(link)
+	if err == nil && invite.Expired(now) {
+		err = contact.ErrInviteExpired
+	}
+	if err != nil {
+		return invite, exchangeError(err)
+	}
+	if o.Name != "" {
+		return invite, checkName(o.Name)
+	}
+	return invite, nil
+}
+
 // dialInvite reaches the host that an invite names and opens the exchange.
 func (n *Node) dialInvite(ctx context.Context, invite contact.Invite) (p2p.Path, network.Stream, error) {
 	id := peer.ID(contact.Transport(invite.Transport).PeerID())
@@ -133,12 +148,40 @@ func (n *Node) dialInvite(ctx context.Context, invite contact.Invite) (p2p.Path,
 	if errors.Is(err, p2p.ErrPeerID) {
 		return path, nil, exchangeError(contact.ErrInviteBroken)
 	}
-	e := &Error{Kind: KindTimeout, Err: err, Text: "the other side could not be reached"}
+	e := &Error{Kind: KindTimeout, Err: err, Quiet: true, Text: "the other side could not be reached: " + unreached(err)}
 	e.Next = "Their node must be running while you add them; ask, then try again."
 	if invite.LAN {
 		e.Next = "The invite says \"LAN only so far\": both must be on the same network, and their node must be running. Then try again."
 	}
+	n.cfg.Log.Info("an invite could not be answered", "tried", len(addrs), "error", err)
 	return path, nil, e
+}
+
+// unreached says in words what was tried, and what came of it.
+func unreached(err error) string {
+	dial, ok := errors.AsType[*p2p.DialError](err)
+	switch {
+	case errors.Is(err, p2p.ErrNoAddress):
+		return "the invite has no address that this node may call"
+	case errors.Is(err, p2p.ErrClosed):
+		return "this node is ending"
+	case !ok:
+		return "nobody answered in time"
+	}
+	tried := "the one address of the invite was tried"
+	if len(dial.Attempts) > 1 {
+		tried = fmt.Sprintf("all %d addresses of the invite were tried", len(dial.Attempts))
+	}
+	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
+	switch {
+	case other:
+		return tried + "; another node is there now"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return tried + "; no node runs there"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return tried + "; no way leads there from this network"
+	}
+	return tried + "; nobody answered"
 }
 
 // introduce makes what this side tells about itself in an exchange. The secrets
@@ -414,10 +457,15 @@ func exchangeError(err error) error {
 	case errors.Is(err, contact.ErrInviteExpired), errors.Is(err, contact.ErrOwnInvite), errors.Is(err, contact.ErrPerson),
 		errors.Is(err, contact.ErrSuite):
 		e.Kind, e.Text, e.Err, e.Next = KindRefused, rootText(err), nil, ""
-	case errors.Is(err, contact.ErrSlow), errors.Is(err, contact.ErrCut), errors.Is(err, context.DeadlineExceeded):
-		e.Kind = KindTimeout
+	case errors.Is(err, contact.ErrSlow), errors.Is(err, context.DeadlineExceeded):
+		e.Kind, e.Quiet, e.Text = KindTimeout, true, "the contact was not added: the other side was too slow"
+		e.Next = "Check the connection and try again."
+	case errors.Is(err, contact.ErrCut):
+		e.Kind, e.Quiet, e.Text = KindTimeout, true, "the contact was not added: the connection ended in the middle"
 	case errors.Is(err, contact.ErrProof), errors.Is(err, contact.ErrMaterial), errors.Is(err, contact.ErrTransport):
 		e.Kind = KindRefused
+	default:
+		e.Quiet, e.Text = true, "the contact was not added: the exchange with the other side broke off"
 	}
 	return e
 }

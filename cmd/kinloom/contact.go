@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/client"
 )
 
@@ -33,12 +35,16 @@ func (a *app) contactAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		link := strings.TrimSpace(args[0])
+		if err := node.CheckInvite(link, node.AddOptions{Name: petname}, time.Now()); err != nil {
+			return err // before a home is made for it
+		}
 		fresh := !made(where.home)
 		return a.with(cmd.Context(), needMade, func(ctx context.Context, c *client.Client) error {
 			if fresh {
 				a.say("There was no home, so a new identity was made in %s. Say what contacts see: %s", where.home, a.command("id name NAME"))
 			}
-			added, err := c.AddContact(ctx, client.AddContact{Link: strings.TrimSpace(args[0]), Name: petname})
+			added, err := c.AddContact(ctx, client.AddContact{Link: link, Name: petname})
 			if err != nil {
 				return err
 			}
