@@ -1,6 +1,29 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// usageOnce prints the usage of a command that only has sub-commands in one line, where the library prints one for the
+// command itself, too.
+func usageOnce(print func(*cobra.Command) error) func(*cobra.Command) error {
+	return func(cmd *cobra.Command) error {
+		out := cmd.OutOrStderr()
+		var text strings.Builder
+		cmd.SetOut(&text)
+		err := print(cmd)
+		cmd.SetOut(out)
+		if err != nil {
+			return err
+		}
+		line := "  " + cmd.CommandPath() + " [command]\n"
+		_, err = io.WriteString(out, strings.Replace(text.String(), line+line, line, 1))
+		return err
+	}
+}
 
 func (a *app) help() *cobra.Command {
 	return &cobra.Command{

@@ -43,7 +43,7 @@ const (
 // root builds the command tree.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "kinloom",
+		Use: "kinloom [command]", DisableFlagsInUseLine: true,
 		Short: "A personal messenger node: your keys, your messages, no server in the middle",
 		Long: "kinloom is a messenger node of your own. Messages go end-to-end encrypted from device to device; " +
 			"keys, contacts and history stay on this computer.",
@@ -54,6 +54,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.help())
+	root.SetUsageFunc(usageOnce(root.UsageFunc()))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("See: "+cmd.CommandPath()+" --help", "%s", parseDetail.ReplaceAllString(err.Error(), "not a number that fits"))
 	})
@@ -107,7 +108,7 @@ func unknown(cmd *cobra.Command, args []string) error {
 
 // group is a command that does nothing without one of its sub-commands.
 func group(id, use, short string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, GroupID: id, Args: unknown}
+	cmd := &cobra.Command{Use: use + " [command]", DisableFlagsInUseLine: true, Short: short, GroupID: id, Args: unknown}
 	var names []string
 	for _, sub := range subs {
 		names = append(names, sub.Name())
