@@ -27,6 +27,10 @@ func (a *app) places() (places, error) {
 	}
 	short := []string{xdg.RuntimeDir, os.TempDir(), "/tmp"}
 	if home == "" {
+		own, err := os.UserHomeDir()
+		if (err != nil || !filepath.IsAbs(own)) && (a.env("XDG_DATA_HOME") == "" || a.env("XDG_STATE_HOME") == "") {
+			return places{}, usage("Name one with --home DIR or KINLOOM_HOME.", "your home directory is not known (HOME), so neither is the folder of the node")
+		}
 		return places{
 			home: filepath.Join(xdg.DataHome, "kinloom"), logs: filepath.Join(xdg.StateHome, "kinloom"),
 			socket: filepath.Join(xdg.RuntimeDir, "kinloom", "api.sock"), short: short,

@@ -128,6 +128,8 @@ func between(low, high int) cobra.PositionalArgs {
 		switch {
 		case len(args) < low:
 			return usage(next, "%s needs more arguments", cmd.CommandPath())
+		case high == 0 && len(args) > 0:
+			return usage(next, "%s takes no %q", cmd.CommandPath(), clean(args[0], 40))
 		case len(args) > high:
 			return usage(next, "%s takes no %q; put quotes around what has blanks", cmd.CommandPath(), clean(args[high], 40))
 		}
