@@ -26,7 +26,14 @@ func (a *app) completion() *cobra.Command {
 			if !ok {
 				return usage("Choose one of: "+strings.Join(names, ", "), "there is no completion for the shell %q", clean(args[0], 40))
 			}
-			return generate(cmd.Root(), a.term.out)
+			if !a.json {
+				return generate(cmd.Root(), a.term.out)
+			}
+			var script strings.Builder
+			if err := generate(cmd.Root(), &script); err != nil {
+				return err
+			}
+			return show(a, map[string]string{"shell": args[0], "script": script.String()}, nil)
 		},
 	}
 }

@@ -47,13 +47,19 @@ func run(args []string, t terminal) int {
 	root.SetErr(t.err)
 
 	var err error
-	if term.IsTerminal(t.out.Fd()) && asksHelp(args) {
+	if wide(t.out) && asksHelp(args) {
 		quiet := func(io.Writer, fang.Styles, error) {}
 		err = fang.Execute(ctx, root, fang.WithoutCompletions(), fang.WithoutManpage(), fang.WithoutVersion(), fang.WithErrorHandler(quiet))
 	} else {
 		err = root.ExecuteContext(ctx)
 	}
 	return a.report(ctx, err)
+}
+
+// wide reports whether out is a terminal with room for styled help, which cuts examples off where there is less.
+func wide(out *os.File) bool {
+	width, _, err := term.GetSize(out.Fd())
+	return err == nil && width >= 80
 }
 
 // asksHelp reports whether a command line prints help, which is styled at a terminal. Nothing else goes through fang: on

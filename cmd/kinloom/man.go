@@ -2,11 +2,17 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	mango "github.com/muesli/mango-cobra"
 	"github.com/muesli/roff"
 	"github.com/spf13/cobra"
 )
+
+// manual is the manual page, in roff.
+type manual struct {
+	Page string `json:"page"`
+}
 
 func (a *app) man() *cobra.Command {
 	return &cobra.Command{
@@ -16,8 +22,7 @@ func (a *app) man() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("write the manual page: %w", err)
 			}
-			_, err = fmt.Fprint(a.term.out, page.Build(roff.NewDocument()))
-			return err
+			return show(a, manual{page.Build(roff.NewDocument())}, func(w io.Writer, m manual) { fmt.Fprint(w, m.Page) })
 		},
 	}
 }
