@@ -218,6 +218,9 @@ func (n *Node) Fingerprint(ctx context.Context, who string) (digits, qr string, 
 	if err != nil {
 		return "", "", err
 	}
+	if c.ID == n.me {
+		return "", "", usage("Name a contact: kinloom contact list.", "that is you")
+	}
 	digits = contact.Fingerprint(n.me, c.ID)
 	return digits, "KINLOOM-V:" + strings.ReplaceAll(digits, " ", ""), nil
 }

@@ -28,7 +28,7 @@ func resolve(tx *store.Tx, who string) (store.Contact, error) {
 	if strings.HasPrefix(who, "did:key:") {
 		p, err := identity.ParsePersonID(who)
 		if err != nil {
-			return store.Contact{}, &Error{Kind: KindUsage, Err: err, Text: "not a person's identity", Next: "Copy it whole from: kinloom contact list."}
+			return store.Contact{}, &Error{Kind: KindUsage, Err: err, Quiet: true, Text: "not a person's identity", Next: "Copy it whole from: kinloom contact list."}
 		}
 		for _, c := range contacts {
 			if c.Person == p {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
@@ -196,6 +197,9 @@ func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error 
 }
 
 func shortError(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "nobody answered in time"
+	}
 	s := err.Error()
 	return s[:min(len(s), 200)]
 }

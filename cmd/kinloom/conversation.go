@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/client"
 )
 
@@ -34,7 +35,11 @@ func (a *app) conversation() *cobra.Command {
 						return err
 					}
 					return show(a, cleared, func(w io.Writer, cleared client.Cleared) {
-						fmt.Fprintf(w, "%d messages deleted on this device. The other side keeps its own.\n", cleared.Removed)
+						fmt.Fprintf(w, "%s deleted on this device.", count(cleared.Removed, "message"))
+						if args[0] != node.Me {
+							fmt.Fprint(w, " The other side keeps its own.")
+						}
+						fmt.Fprintln(w)
 					})
 				})
 			},
