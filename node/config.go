@@ -2,10 +2,12 @@ package node
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/multiformats/go-multiaddr"
@@ -101,4 +103,22 @@ func parseAddrs(addrs []string) ([]multiaddr.Multiaddr, error) {
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// listenError puts a failure to listen into words.
+func listenError(err error) error {
+	e := &Error{Kind: KindError, Err: err, Text: "cannot listen", Next: "Choose other addresses with --listen."}
+	if taken, ok := errors.AsType[*p2p.ErrPortTaken](err); ok {
+		e.Text, e.Err = "the port of "+taken.Addr.String()+" is taken by another program", nil
+		e.Next = "Choose another with --listen, or port 0 for any free one."
+	} else if at, ok := errors.AsType[*p2p.ListenError](err); ok {
+		e.Text, e.Quiet, e.Next = "cannot listen on "+at.Addr.String(), true, "Choose another with --listen."
+		switch {
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			e.Text += ": this computer does not have that address"
+		case errors.Is(err, syscall.EACCES):
+			e.Text += ": ports below 1024 are not for everybody"
+		}
+	}
+	return e
 }

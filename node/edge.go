@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -112,23 +111,6 @@ func (n *Node) connect(ctx, run context.Context) error {
 		}
 		return n.keepPorts(tx)
 	})
-}
-
-func listenError(err error) error {
-	e := &Error{Kind: KindError, Err: err, Text: "cannot listen", Next: "Choose other addresses with --listen."}
-	if taken, ok := errors.AsType[*p2p.ErrPortTaken](err); ok {
-		e.Text, e.Err = "the port of "+taken.Addr.String()+" is taken by another program", nil
-		e.Next = "Choose another with --listen, or port 0 for any free one."
-	} else if at, ok := errors.AsType[*p2p.ListenError](err); ok {
-		e.Text, e.Quiet, e.Next = "cannot listen on "+at.Addr.String(), true, "Choose another with --listen."
-		switch {
-		case errors.Is(err, syscall.EADDRNOTAVAIL):
-			e.Text += ": this computer does not have that address"
-		case errors.Is(err, syscall.EACCES):
-			e.Text += ": ports below 1024 are not for everybody"
-		}
-	}
-	return e
 }
 
 // Settings of the network in account.db.
