@@ -189,7 +189,7 @@ var doubles = strings.NewReplacer("rn", "m", "vv", "w")
 var lookAlikes = alike(
 	"i1|!ıɩǀ", "lllllll", "0øɑɡđłħŧɓƅ", "ooagdlhtbb",
 	"авезіјкмнопрстухьѕһԁԛԝѵӏүғг", "abe3ljkmhonpctyxbshdqwvlyfr", // Cyrillic
-	"αβγεζηικμνορσςτυχωϲϳ", "abyeznlkmvopoctuxwcj", // Greek
+	"αβγεζηικμνορσςτυχωϲϳ", "abyeznlkmvopootuxwcj", // Greek
 	"օոսցհյզ", "onughjq", // Armenian
 	"ꭺꮃꮯꭼꮋꭻꮶꮮꮇꮲꮪꭲꮩꮓ", "awcehjklmpstvz", // Cherokee
 	"ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "abcdefghljklmnoprstuvwxyz", // Lisu

@@ -30,6 +30,10 @@ func TestShownNames(t *testing.T) {
 			[]store.Contact{{Name: "Ada", State: store.Accepted}, {Name: "ADA", State: store.Accepted}},
 			[]string{"Ada (" + id(0) + ")", "ADA (" + id(1) + ")"},
 		},
+		"the end of a word in capitals": {
+			[]store.Contact{{Name: "Νίκος", State: store.Accepted}, {Name: "ΝΊΚΟΣ", State: store.Accepted}},
+			[]string{"Νίκος (" + id(0) + ")", "ΝΊΚΟΣ (" + id(1) + ")"},
+		},
 		"Cyrillic": {
 			[]store.Contact{{Name: "Ada", State: store.Accepted}, {Name: "Adа", State: store.Accepted}},
 			[]string{"Ada (" + id(0) + ")", "Adа (mixed alphabets, " + id(1) + ")"},

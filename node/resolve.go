@@ -50,10 +50,11 @@ func resolve(tx *store.Tx, who string) (store.Contact, error) {
 			return c, nil // no two are shown alike
 		}
 		known = append(known, c)
-		if sameName(called(&c), who) {
+		same := sameName(called(&c), who)
+		if same {
 			found = append(found, c)
 		}
-		if skeleton(called(&c)) == looks {
+		if same || skeleton(called(&c)) == looks {
 			alike = append(alike, c)
 		}
 	}
