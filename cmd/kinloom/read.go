@@ -32,7 +32,7 @@ func (a *app) inbox() *cobra.Command {
 func (a *app) read() *cobra.Command {
 	var page client.Page
 	cmd := &cobra.Command{
-		Use: "read WHO|CONVERSATION", Short: "What was said with somebody, oldest first", GroupID: groupTalk, Args: between(1, 1),
+		Use: "read WHO|CONVERSATION", SuggestFor: []string{"messages", "history"}, Short: "What was said with somebody, oldest first", GroupID: groupTalk, Args: between(1, 1),
 		Long:    "Prints what was said with somebody, oldest first, complete unless --limit asks for the newest. It counts as read then.",
 		Example: "  kinloom read ada\n  kinloom read ada --limit 20 --json\n  kinloom read me",
 	}

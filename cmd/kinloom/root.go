@@ -50,7 +50,14 @@ func (a *app) root() *cobra.Command {
 		Example:       "  kinloom up --name Ada\n  kinloom contact add 'kinloom:i#…'\n  kinloom send ada \"Hi!\" --wait delivered",
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(cmd *cobra.Command, args []string) error { return unknown(cmd, args) },
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var asked bool
+	root.Flags().BoolVar(&asked, "version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if asked {
+			return a.version().RunE(cmd, args)
+		}
+		return cmd.Help()
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(a.help())
@@ -100,10 +107,28 @@ func unknown(cmd *cobra.Command, args []string) error {
 	}
 	next := "See: " + cmd.CommandPath() + " --help"
 	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	near := cmd.SuggestionsFor(args[0])
+	switch below := paths(cmd.Root(), args[0]); {
+	case strings.HasPrefix(strings.ToLower(args[0]), "kinloom:"):
+		return usage("Answer an invite: kinloom contact add LINK", "an invite is no command")
+	case len(below) > 0:
+		next = "Did you mean: " + strings.Join(below, ", or ")
+	case len(near) > 0:
 		next = "Did you mean: " + cmd.CommandPath() + " " + strings.Join(near, ", ")
 	}
 	return usage(next, "there is no command %q", cmd.CommandPath()+" "+clean(args[0], 40))
+}
+
+// paths gives the commands of a name, wherever they are.
+func paths(cmd *cobra.Command, name string) []string {
+	var out []string
+	for _, sub := range cmd.Commands() {
+		if sub.Name() == name && !sub.Hidden {
+			out = append(out, sub.CommandPath())
+		}
+		out = append(out, paths(sub, name)...)
+	}
+	return out
 }
 
 // group is a command that does nothing without one of its sub-commands.

@@ -21,7 +21,7 @@ func (a *app) send() *cobra.Command {
 	var wait string
 	timeout := span(30 * time.Second)
 	cmd := &cobra.Command{
-		Use: "send WHO [TEXT|-]", Short: "Send a message; me sends a note to yourself", GroupID: groupTalk, Args: between(1, 2),
+		Use: "send WHO [TEXT|-]", SuggestFor: []string{"message", "msg", "say", "write"}, Short: "Send a message; me sends a note to yourself", GroupID: groupTalk, Args: between(1, 2),
 		Long: "Sends a message of up to 12 KiB: the text given, or what stands on the input with - or without a text. It returns once the " +
 			"message is safe in the outbox; --wait waits for more. A message that was not delivered in time stays queued and goes out by itself.",
 		Example: "  kinloom send ada \"Hi!\" --wait delivered\n  echo \"backup done\" | kinloom send ada -\n  kinloom send me \"a note\"",

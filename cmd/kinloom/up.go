@@ -22,7 +22,7 @@ import (
 func (a *app) up() *cobra.Command {
 	var o nodeOptions
 	cmd := &cobra.Command{
-		Use: "up", Short: "Start the node here, print an invite and what happens", GroupID: groupNode, Args: between(0, 0),
+		Use: "up", SuggestFor: []string{"start", "serve"}, Short: "Start the node here, print an invite and what happens", GroupID: groupNode, Args: between(0, 0),
 		Long:    "Makes a home if there is none, starts the node in this terminal, and prints an invite and what happens. Ctrl-C ends it.",
 		Example: "  kinloom up --name Ada\n  kinloom --home ./bob up --name Bob --lan-only",
 	}
