@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -72,16 +73,16 @@ func nameRank(c *store.Contact) int {
 // identity, has the start of theirs behind the name; a word of letters of several
 // alphabets is marked.
 func shownNames(all iter.Seq[*store.Contact]) map[identity.PersonID]string {
-	claims := map[string][nameRanks]int{}
+	claims, looks := map[string][nameRanks]int{}, map[identity.PersonID]string{}
 	for _, word := range []string{Me, "you", "this device"} {
 		claims[skeleton(word)] = [nameRanks]int{nameByOwner: 1}
 	}
 	for c := range all {
 		if c.State != store.Self {
-			looks := skeleton(called(c))
-			n := claims[looks]
+			like := skeleton(called(c))
+			n := claims[like]
 			n[nameRank(c)]++
-			claims[looks] = n
+			claims[like], looks[c.Person] = n, like
 		}
 	}
 	out := map[identity.PersonID]string{}
@@ -91,8 +92,8 @@ func shownNames(all iter.Seq[*store.Contact]) map[identity.PersonID]string {
 			out[c.Person] = name
 			continue
 		}
-		looks, alike := skeleton(name), 0
-		for rank, n := range claims[looks] {
+		alike := 0
+		for rank, n := range claims[looks[c.Person]] {
 			if rank >= nameRank(c) {
 				alike += n
 			}
@@ -101,7 +102,7 @@ func shownNames(all iter.Seq[*store.Contact]) map[identity.PersonID]string {
 		if mixesAlphabets(name) {
 			marks = append(marks, "mixed alphabets")
 		}
-		if alike > 1 || strings.Contains(looks, "z6mk") {
+		if alike > 1 || strings.Contains(looks[c.Person], "z6mk") {
 			marks = append(marks, shortPerson(c.Person))
 		}
 		if len(marks) > 0 {
@@ -168,7 +169,13 @@ func (v *view) name(p identity.PersonID) (string, error) {
 // left out, and letters that look like a Latin one count as that. The idea is
 // that of UTS 39; the table has the letters that names are faked with, not all.
 func skeleton(name string) string {
-	var b strings.Builder
+	out := make([]byte, 0, len(name))
+	if ascii(name) {
+		for _, c := range []byte(name) {
+			out = joined(append(out, lookAlikeASCII[c]))
+		}
+		return string(out)
+	}
 	for _, r := range norm.NFKD.String(name) {
 		if unicode.Is(unicode.Mn, r) {
 			continue
@@ -177,13 +184,23 @@ func skeleton(name string) string {
 		if like, ok := lookAlikes[r]; ok {
 			r = like
 		}
-		b.WriteRune(r)
+		out = joined(utf8.AppendRune(out, r))
 	}
-	return doubles.Replace(b.String())
+	return string(out)
 }
 
-// doubles are two letters that look like one.
-var doubles = strings.NewReplacer("rn", "m", "vv", "w")
+// joined makes one letter of two at the end that look like one.
+func joined(b []byte) []byte {
+	n := len(b) - 2
+	switch {
+	case n < 0:
+	case b[n] == 'r' && b[n+1] == 'n':
+		b[n], b = 'm', b[:n+1]
+	case b[n] == 'v' && b[n+1] == 'v':
+		b[n], b = 'w', b[:n+1]
+	}
+	return b
+}
 
 // lookAlikes gives lower-case letters what they, or their capitals, look like.
 var lookAlikes = alike(
@@ -195,6 +212,22 @@ var lookAlikes = alike(
 	"ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "abcdefghljklmnoprstuvwxyz", // Lisu
 	"‐‑‒–—−", "------", "’‘ʼʻ`´′", "'''''''",
 )
+
+// lookAlikeASCII is the part of it that most names need, in any case of letters.
+var lookAlikeASCII = func() (out [utf8.RuneSelf]byte) {
+	for c := range out {
+		r := unicode.ToLower(rune(c))
+		if like, ok := lookAlikes[r]; ok {
+			r = like
+		}
+		out[c] = byte(r)
+	}
+	return out
+}()
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
 
 // alike makes a table of pairs of strings: each letter of the first looks like
 // the one at the same place of the second.
@@ -212,6 +245,9 @@ func alike(pairs ...string) map[rune]rune {
 // mixesAlphabets reports whether a word of a name has letters of several scripts.
 // Those of East Asia are written together, and with Latin ones, and look like none.
 func mixesAlphabets(name string) bool {
+	if ascii(name) {
+		return false
+	}
 	script := ""
 	for _, r := range name {
 		switch {
