@@ -196,9 +196,13 @@ func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) err
 	ps := h.Peerstore()
 	ps.ClearAddrs(p)
 	ps.AddAddrs(p, addrs, peerstore.TempAddrTTL)
-	// Forcing a direct dial also skips libp2p's back-off: when to try again is decided
-	// by the caller, who knows that the network has changed or somebody is waiting.
-	_, err := h.Network().DialPeer(network.WithForceDirectDial(ctx, "kinloom"), p)
+	// No back-off of libp2p: when to try again is decided by the caller, who knows
+	// that the network has changed or somebody is waiting. Forcing a direct dial would
+	// skip it too, but asks transports that a closing host has no more, and panics.
+	if nw, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		nw.Backoff().Clear(p)
+	}
+	_, err := h.Network().DialPeer(ctx, p)
 	return err
 }
 

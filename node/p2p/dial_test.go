@@ -1,0 +1,32 @@
+package p2p
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// TestDialAgainAtOnce: after a dial that failed the next one really dials: when to try again is decided by the caller.
+func TestDialAgainAtOnce(t *testing.T) {
+	h := start(t, Config{Listen: []ma.Multiaddr{loopTCP}}).host(mainHost)
+	id, err := peer.IDFromPrivateKey(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := ma.StringCast("/ip4/127.0.0.1/tcp/1")
+	refused := func(err error) bool {
+		de, ok := errors.AsType[*swarm.DialError](err)
+		return ok && len(de.DialErrors) == 1 && !errors.Is(de.DialErrors[0].Cause, swarm.ErrDialBackoff)
+	}
+	for i := range 3 {
+		if err := h.dial(t.Context(), id, []ma.Multiaddr{nobody}); !refused(err) {
+			t.Errorf("dial %d: %v, want a refused connection", i, err)
+		}
+	}
+	if _, err := h.Network().DialPeer(t.Context(), id); refused(err) {
+		t.Errorf("libp2p itself does not wait after a failure: %v", err)
+	}
+}
