@@ -72,3 +72,32 @@ func (s *side) current(t *testing.T, to *side) ID {
 	}
 	return i.Session
 }
+
+// TestStartAfterLoss: a device that lost its sessions, but not what it knows of the
+// peer, takes a session that follows one of the lost at once if it was made on a
+// live stream, and asks for what it may lack.
+func TestStartAfterLoss(t *testing.T) {
+	for _, once := range []bool{true, false} {
+		a, b, now := newSide(t, "ann", ""), newSide(t, "bob", ""), epoch0
+		start(now, a, b, true)
+		b.open(now, a.say(now, b, "1"))
+		settle(now, a, b)
+		a.restart()
+		a.m.Doubt()
+		b.disk = map[string][]byte{}
+		b.m = New(b.self, b.rnd)
+		start(now, a, b, once)
+		o := b.open(now, a.say(now, b, "2"))
+		switch {
+		case once:
+			wantTexts(t, "live", texts(o), "2")
+			if len(o.Gaps) != 1 || !o.Gaps[0].Lost || len(o.Gaps[0].Seqs) == 0 {
+				t.Errorf("gaps: %+v", o.Gaps)
+			}
+		case len(o.Messages) > 0:
+			t.Error("a start that may have come before what it follows was opened at once")
+		default:
+			wantTexts(t, "after the wait", texts(b.m.Tick(now.Add(GapWait))...), "2")
+		}
+	}
+}

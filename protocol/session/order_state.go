@@ -36,6 +36,12 @@ func (t *tx) follow(c *sess, f Follows) error {
 		t.await(old)
 	}
 	c.PeerFollows = &f
+	if old == nil && c.Live {
+		// Asked for on a stream, as there was no session to go on in. What came on a
+		// stream before is here, or this side has lost it.
+		c.GateOpen = true
+		t.gap(lost(f))
+	}
 	return nil
 }
 
@@ -110,6 +116,15 @@ func (t *tx) await(c *sess) {
 	}
 }
 
+// lost names all of a session that is not known here.
+func lost(f Follows) Gap {
+	g := Gap{Session: f.Session, Lost: true}
+	for seq := range f.Seq {
+		g.Seqs = append(g.Seqs, seq+1)
+	}
+	return g
+}
+
 // gap adds to what is named; seqs of one kind and session join.
 func (t *tx) gap(g Gap) {
 	if n := len(t.out.Gaps); n > 0 {
@@ -130,11 +145,7 @@ func (t *tx) pass(c *sess) {
 		if old := t.find(f.Session); old != nil {
 			t.pass(old)
 		} else {
-			var seqs []uint64
-			for seq := range f.Seq {
-				seqs = append(seqs, seq+1)
-			}
-			t.gap(Gap{Session: f.Session, Seqs: seqs, Lost: true})
+			t.gap(lost(*f))
 		}
 		t.drain(c)
 	}

@@ -58,6 +58,7 @@ type fixed struct {
 	Created    int64             `cbor:"15,keyasint"`
 	Start      [32]byte          `cbor:"16,keyasint"` // SHA-256(enc)
 	HasHeader  bool              `cbor:"17,keyasint"`
+	Live       bool              `cbor:"18,keyasint,omitempty"` // made on a live stream, from a once bundle
 }
 
 // moving is row "s/session".

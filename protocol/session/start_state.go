@@ -121,7 +121,7 @@ func (m *Machine) Start(now time.Time, to Remote, signed []byte) error {
 	if err != nil {
 		return fmt.Errorf("start session: %w", err)
 	}
-	s.StartTag, s.Weak = b.IntroTag, !b.Once
+	s.StartTag, s.Weak, s.Live = b.IntroTag, !b.Once, b.Once
 	return nil
 }
 
@@ -274,6 +274,7 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 		return nil, ErrReplay
 	}
 	s.Peer, s.MyHead, s.PeerHead, s.olm, s.Weak = p.Device, c.YourHead, c.Head, o, weak(b, old)
+	s.Live = b != nil && b.Once
 	s.self, s.conversation, s.recvAEAD = m.device, m.conversation(p), newAEAD(s.RecvKey)
 	for _, other := range p.sessions {
 		if f := other.PeerFollows; f != nil && f.Session == s.ID {
