@@ -323,7 +323,13 @@ func (e *edge) run(ctx context.Context, k *link) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k.end = cancel
-	if !e.hand(met{link: k}) {
+	came := met{link: k, taken: make(chan struct{})}
+	if e.hand(came) {
+		select { // or the other side may ask for keys before it is known who asks, and is refused
+		case <-came.taken:
+		case <-e.n.ended:
+		}
+	} else {
 		cancel() // Run below resets the stream
 	}
 	var g errgroup.Group

@@ -53,8 +53,9 @@ type cellIn struct {
 
 // met says that a device is reachable by a link, or no longer.
 type met struct {
-	link *link
-	gone bool
+	link  *link
+	gone  bool
+	taken chan struct{} // closed once the loop knows the link; nil: nobody waits
 }
 
 // carried says that a link has room again.
@@ -89,12 +90,19 @@ type change struct {
 
 func (i say) fail(err error)    { i.reply(store.Event{}, err) }
 func (i cellIn) fail(error)     {}
-func (i met) fail(error)        {}
+func (i met) fail(error)        { i.tell() }
 func (i carried) fail(error)    {}
 func (i nacked) fail(error)     {}
 func (i bundleIn) fail(error)   {}
 func (i done) fail(err error)   { i.reply(err) }
 func (i change) fail(err error) { i.reply(err) }
+
+// tell says that the loop has taken note.
+func (i met) tell() {
+	if i.taken != nil {
+		close(i.taken)
+	}
+}
 
 // loop is the account loop: the one goroutine that owns the account and writes
 // account.db.
@@ -433,6 +441,7 @@ func (l *loop) handle(tx *store.Tx, in input) error {
 		}
 		return err
 	case met:
+		l.then(in.tell)
 		return l.met(tx, in)
 	case carried:
 		if d, ok := l.acct.devices[in.link.device]; ok {

@@ -20,6 +20,10 @@ const (
 	resendMax   = 5 * time.Minute
 )
 
+// verdictAfter is how long the other side may take to receipt or refuse what was
+// sent last, before a new session begins beside it.
+const verdictAfter = 2 * time.Second
+
 // queue is the outbox of one device: items in order of their rows, the first
 // sent of which are on their way. It belongs to the loop.
 type queue struct {
@@ -108,6 +112,16 @@ func (q *queue) hungry() bool { return q.tail && len(q.items) < queueMemory/2 }
 // unsealed says whether anything waits for a session.
 func (q *queue) unsealed() bool {
 	return slices.ContainsFunc(q.items, func(i item) bool { return !i.sealed() })
+}
+
+// wants says whether it is time to ask for the keys of a new session. What is on
+// its way in an older one comes first: if the other side does not have that, it
+// says so, and all goes into the new one in order.
+func (q *queue) wants(now time.Time) bool {
+	if q.sent == len(q.items) || q.items[q.sent].sealed() {
+		return false
+	}
+	return q.sent == 0 || now.Sub(q.items[q.sent-1].sent).Abs() >= verdictAfter
 }
 
 // pending says whether anything waits for this device.

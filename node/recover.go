@@ -21,6 +21,10 @@ var askWaits = [...]time.Duration{
 	0, 2 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
 }
 
+// asksAtOnce is how many questions in a row do not wait where a session was lost
+// in between.
+const asksAtOnce = 3
+
 // heldMax is how many cells of a link wait for news of the device that sent them.
 // More are refused as too many for now, and come again.
 const heldMax = 8
@@ -68,6 +72,9 @@ func (l *loop) nacked(tx *store.Tx, in nacked) error {
 	d, known := l.acct.devices[in.link.device]
 	if !ok || !known || !in.link.known || !l.acct.sessions.Abandon(l.now(), d.ID, s) {
 		return nil
+	}
+	if d.queue.asks < asksAtOnce {
+		d.queue.asked = time.Time{} // what was asked for before was for that one
 	}
 	l.log.Info("the other device has lost a session; a new one begins", "device", d.ID.Short(), "code", in.code)
 	if in.code == wire.CodeClone {

@@ -84,7 +84,7 @@ func (l *loop) pump(d *device) {
 		l.packAlone(d, o.Session, now)
 	}
 	l.speakFirst(d, now)
-	if q.sent < len(q.items) && !q.items[q.sent].sealed() || l.acct.expired(d, now) {
+	if q.wants(now) || l.acct.expired(d, now) {
 		l.ask(d, q.link)
 	}
 }
