@@ -186,6 +186,27 @@ func (m *mallory) reopen(ctx context.Context, link string) {
 	m.frames = bufio.NewReaderSize(m.stream, wire.MaxFrame)
 }
 
+// fresh asks for a bundle on a new stream and reports whether it is one for a
+// single start.
+func (m *mallory) fresh(ctx context.Context, link string) bool {
+	m.t.Helper()
+	m.reopen(ctx, link)
+	m.fatal("greet", m.send(dm.Cells{Cells: [][]byte{m.pack(m.seal(m.conv, m.text("hello")))}}))
+	m.receipts()
+	m.fatal("ask", m.send(dm.WantBundle{}))
+	for {
+		f, err := m.next(5 * time.Second)
+		m.fatal("no bundle", err)
+		given, ok := f.(dm.Bundle)
+		if !ok {
+			continue
+		}
+		b, err := session.ParseBundle(given.Bundle, m.victim.Record.Device, time.Now())
+		m.fatal("bundle", err)
+		return b.Once
+	}
+}
+
 // event makes the next event of mallory's conversation with the victim.
 func (m *mallory) event(t event.Type, body []byte) []byte {
 	m.t.Helper()

@@ -237,3 +237,38 @@ func TestRequestThatWithholdsTheFirst(t *testing.T) {
 		}
 	})
 }
+
+// TestBundlesOfOneContact: a contact that opens one stream after the other gets no
+// more bundles for a single start than one that keeps its stream. What it gets then
+// is the static one, so nobody is kept from beginning a session.
+func TestBundlesOfOneContact(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, false)
+		m.meet(ctx, invite)
+		m.say(m.text("first"))
+		m.receipts()
+		const allowed = 8
+		got := 0
+		for n := range 30 {
+			once := m.fresh(ctx, invite)
+			if once {
+				got++
+			}
+			if !once && n < allowed-1 {
+				t.Errorf("reconnected %d times and got no fresh bundle", n)
+			}
+		}
+		if got > allowed {
+			t.Errorf("got %d fresh bundles by opening streams, want %d", got, allowed)
+		}
+		time.Sleep(30 * time.Minute)
+		if !m.fresh(ctx, invite) || m.fresh(ctx, invite) {
+			t.Error("want one more bundle each half an hour")
+		}
+		carol := newMallory(t, m.net, 3)
+		carol.meet(ctx, link(ctx, t, ada, false))
+		if !carol.fresh(ctx, invite) {
+			t.Error("another contact gets none")
+		}
+	})
+}

@@ -134,7 +134,7 @@ func (k *link) Nack(id wire.CellID, code wire.Code) {
 
 // WantBundle implements dm.Handler: a fresh bundle, its secrets on disk.
 func (k *link) WantBundle(ctx context.Context) (dm.Bundle, error) {
-	return k.edge.n.freshBundle(ctx)
+	return k.edge.n.freshBundle(ctx, k)
 }
 
 // Bundle implements dm.Handler.

@@ -130,6 +130,8 @@ type loop struct {
 	warnings                 []string
 	alarms                   []string // what was found wrong since the start
 	scratch                  []session.Sealed
+
+	given map[identity.DeviceID]time.Time // when a device may have all its fresh bundles again
 }
 
 // jobs is the slow work that the loop gives away; each comes back as an input.

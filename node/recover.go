@@ -25,6 +25,14 @@ var askWaits = [...]time.Duration{
 // in between.
 const asksAtOnce = 3
 
+// freshAtOnce and freshEvery bound the bundles for a single start that one device
+// gets, on however many streams: each costs a key pair and a row. Above it gets the
+// static one, which is there already; a session from that is renewed at once.
+const (
+	freshAtOnce = 8
+	freshEvery  = 30 * time.Minute
+)
+
 // heldMax is how many cells of a link wait for news of the device that sent them.
 // More are refused as too many for now, and come again.
 const heldMax = 8
@@ -44,19 +52,42 @@ func (l *loop) ask(d *device, k *link) {
 
 // freshBundle makes a bundle for the other side of a live stream, with the news
 // that certify it; its secrets are on disk before it is handed out. It is one for
-// a single start, unless too many of those are out.
-func (n *Node) freshBundle(ctx context.Context) (dm.Bundle, error) {
+// a single start, unless too many of those are out or this device got its share.
+func (n *Node) freshBundle(ctx context.Context, k *link) (dm.Bundle, error) {
 	var b dm.Bundle
 	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
 		if b.News, err = l.news(); err != nil {
 			return err
 		}
-		if b.Bundle, err = l.acct.sessions.Bundle(l.now(), true); errors.Is(err, session.ErrLimit) {
+		once := l.mayGive(k)
+		if b.Bundle, err = l.acct.sessions.Bundle(l.now(), once); once && errors.Is(err, session.ErrLimit) {
 			b.Bundle, err = l.acct.sessions.Bundle(l.now(), false)
 		}
 		return err
 	})
 	return b, err
+}
+
+// mayGive takes one of the bundles that the device of a link may have. Links whose
+// device is not known share what one has.
+func (l *loop) mayGive(k *link) bool {
+	var id identity.DeviceID
+	if d, ok := l.deviceOf(k); ok {
+		id = d.ID
+	}
+	const all = freshAtOnce * freshEvery
+	now, full := l.now(), l.given[id]
+	switch left := full.Sub(now); {
+	case left < 0:
+		full = now
+	case left > all: // the clock was set back
+		full = now.Add(all)
+	}
+	if full = full.Add(freshEvery); full.Sub(now) > all {
+		return false
+	}
+	l.given[id] = full
+	return true
 }
 
 // nacked takes that the other side refused a cell. Where it knows nothing of the
