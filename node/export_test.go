@@ -3,8 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/session"
 )
 
 // DropSessions deletes every row of session state from a closed home: sessions,
@@ -25,4 +30,117 @@ func DropSessions(ctx context.Context, c Config) (err error) {
 		}
 		return tx.PutRecords(rows)
 	})
+}
+
+// Faults are commits that fail as a test wants.
+type Faults struct {
+	Nth   int           // the first that fails, from 1; commits that have nothing to write do not count
+	For   time.Duration // all others fail too until then; zero: just the one
+	Kept  bool          // the disk has all of it although it reports a failure
+	Cause error
+}
+
+// FailCommits lets commits fail from now on, and tells how many there were and how
+// many of them failed. Calling it with the zero value ends that.
+func (n *Node) FailCommits(ctx context.Context, f Faults) (stats func() (commits, failed int), err error) {
+	var commits, failed atomic.Int64
+	stats = func() (int, int) { return int(commits.Load()), int(failed.Load()) }
+	var until time.Time
+	return stats, n.ask(ctx, func(l *loop) {
+		l.write = func(ctx context.Context, do func(*store.Tx) error) error {
+			hit := false
+			err := l.st.Write(ctx, func(tx *store.Tx) error {
+				if err := do(tx); err != nil || !tx.Wrote() {
+					return err
+				}
+				if commits.Add(1) == int64(f.Nth) {
+					hit, until = true, time.Now().Add(f.For)
+				}
+				if hit = hit || time.Now().Before(until); hit && !f.Kept {
+					return f.Cause
+				}
+				return nil
+			})
+			if hit {
+				failed.Add(1)
+				return f.Cause
+			}
+			return err
+		}
+	})
+}
+
+// Watch collects notices from now on; the function gives those that came.
+func (n *Node) Watch() func() []Notice {
+	ch, _ := n.hub.watch()
+	var all []Notice
+	return func() []Notice {
+		for {
+			select {
+			case notice := <-ch:
+				all = append(all, notice)
+			default:
+				return all
+			}
+		}
+	}
+}
+
+// Differences compares what the loop has in memory with the disk. It is for a
+// moment of rest.
+func (n *Node) Differences(ctx context.Context) (out []string, err error) {
+	if err := n.change(ctx, func(*loop, *store.Tx) error { return nil }); err != nil {
+		return nil, err
+	}
+	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
+		disk, err := loadAccount(tx, l.secrets, l.cfg.Random, l.now())
+		if err != nil {
+			return err
+		}
+		have, want := l.acct.outline(l.now()), disk.outline(l.now())
+		for _, line := range have {
+			if !slices.Contains(want, line) {
+				out = append(out, "only in memory: "+line)
+			}
+		}
+		for _, line := range want {
+			if !slices.Contains(have, line) {
+				out = append(out, "only on disk: "+line)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// outline writes down what an account holds.
+func (a *account) outline(now time.Time) []string {
+	out := []string{fmt.Sprintf("self %x %x", a.self.RecordHash, a.self.Head)}
+	for p, c := range a.contacts {
+		out = append(out, fmt.Sprintf("contact %s %q %q %d %d %q", p, c.Name, c.Petname, c.Trust, c.State, c.Words))
+	}
+	for p, log := range a.logs {
+		out = append(out, fmt.Sprintf("log %s %x", p, log.Head()))
+	}
+	for id, c := range a.convs {
+		line := fmt.Sprintf("conversation %s next %d clock %d heads %v unread %d", id, c.graph.Seq(), c.graph.Clock(), c.graph.Heads(), c.Unread)
+		var seen []string
+		for d := range a.devices {
+			seen = append(seen, fmt.Sprintf("%s %d/%d", d.Short(), c.graph.Latest(d).Seq, c.graph.Closed(d)))
+		}
+		slices.Sort(seen)
+		out = append(out, line+fmt.Sprint(seen))
+	}
+	for id, d := range a.devices {
+		line := fmt.Sprintf("device %s %x %x %d addresses, queue", id, d.Record, d.Transport, len(d.Addrs))
+		for _, i := range d.queue.items {
+			line += fmt.Sprintf(" %d:%d:%x:%d", i.row, i.seq, i.s.Session, i.s.Seq)
+		}
+		info, ok := a.sessions.Current(now, id)
+		info.Due = false // whether it is in doubt is of this process
+		receipts := a.sessions.Receipts(id)
+		slices.SortFunc(receipts, func(a, b session.Receipt) int { return slices.Compare(a.Session[:], b.Session[:]) })
+		out = append(out, line, fmt.Sprintf("session %s %v %+v %+v", id, ok, info, receipts))
+	}
+	return out
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -108,6 +107,7 @@ func (i met) tell() {
 // account.db.
 type loop struct {
 	st      *store.Store
+	write   func(context.Context, func(*store.Tx) error) error // of st
 	secrets *keyfile.Secrets
 	cfg     *Config
 	log     *slog.Logger
@@ -118,6 +118,7 @@ type loop struct {
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
 	wrote                    bool                   // this batch has something to commit
+	stored                   bool                   // and the disk has to take some of it
 	flush                    bool                   // and what was kept from the disk goes with it
 	touched                  map[*device]bool       // devices whose route has something to do
 	lazy                     []ackRange             // receipts that are not on the disk
@@ -202,9 +203,9 @@ func (l *loop) drain(batch []input) []input {
 // sessions that it moved wait for a commit, at most lazyAfter. Nothing is sent
 // from a session state that is not on disk, so losing it only causes a resend.
 func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
-	l.wrote = ticked
+	l.wrote, l.stored = ticked, false
 	failed := map[int]error{}
-	err := l.st.Write(ctx, func(tx *store.Tx) error {
+	err := l.write(ctx, func(tx *store.Tx) error {
 		for n, in := range batch {
 			if err := l.handle(tx, in); err != nil {
 				if !inputError(err) {
@@ -232,7 +233,11 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 		if !l.wrote {
 			return nil
 		}
-		return tx.PutRecords(l.acct.sessions.Dirty())
+		if err := tx.PutRecords(l.acct.sessions.Dirty()); err != nil {
+			return err
+		}
+		l.stored = tx.Wrote()
+		return nil
 	})
 	l.flush = false
 	if err != nil {
@@ -316,74 +321,6 @@ func inputError(err error) bool {
 	return ok
 }
 
-// lost recovers from a failed commit.
-func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
-	if l.failures == 0 {
-		l.log.Error("commit failed; memory is read anew from disk", "error", cause)
-	}
-	l.resumeAt = time.Now().Add(min(time.Second<<min(l.failures, 6), time.Minute))
-	l.failures++
-	l.after, l.lazy, l.flush = nil, nil, false
-	clear(l.touched)
-	clear(l.spoken)
-	told := storeError(cause)
-	for _, in := range batch {
-		in.fail(told)
-	}
-	if errors.Is(cause, store.ErrFatal) {
-		return cause
-	}
-	if err := l.reload(ctx); err != nil {
-		return fmt.Errorf("reload after a failed commit: %w", errors.Join(err, cause))
-	}
-	return nil
-}
-
-// reload reads the account from disk and ties the live links to it again.
-func (l *loop) reload(ctx context.Context) error {
-	err := l.st.Read(ctx, func(tx *store.Tx) error {
-		acct, err := loadAccount(tx, l.secrets, l.cfg.Random, l.now())
-		if err == nil {
-			l.acct = acct
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, c := range l.acct.recalled {
-		l.spoke(c)
-	}
-	// The sessions may know of receipts that had not reached the outbox yet.
-	for _, d := range l.acct.devices {
-		for _, r := range l.acct.sessions.Receipts(d.ID) {
-			l.acked(d, r.Session, r.Mark, nil)
-		}
-	}
-	l.hub.lags.Store(len(l.spoken) > 0)
-	for link := range l.links {
-		if d, ok := l.acct.devices[link.device]; ok {
-			d.queue.link = link
-			l.touch(d)
-		}
-	}
-	return nil
-}
-
-// storeError puts a failure of the store into words.
-func storeError(err error) error {
-	e := &Error{Kind: KindError, Err: err, Text: "could not save", Next: "Nothing was lost; run kinloom status to see more."}
-	switch {
-	case errors.Is(err, store.ErrDiskFull):
-		e.Err, e.Text, e.Next = nil, "the disk is full", "Free some space and try again; reading still works."
-	case errors.Is(err, store.ErrReadOnly):
-		e.Text, e.Next = "the home is read-only", "Make it writable and try again; reading still works."
-	case errors.Is(err, context.Canceled):
-		return ErrClosed
-	}
-	return e
-}
-
 // release lets the effects of a committed batch go, then hands the touched
 // devices' cells to their routes.
 func (l *loop) release() {
@@ -397,16 +334,13 @@ func (l *loop) release() {
 		delete(l.touched, d)
 		l.pump(d)
 	}
-	if l.wrote {
+	if l.stored {
 		l.failures = 0
+	}
+	if l.wrote {
 		l.hub.tell()
 	}
 }
-
-// paused says that the store failed a moment ago: until it is worth another try,
-// nothing is sent whose receipt could not be kept, and nothing is opened that
-// could not be stored. What others send is not acknowledged and comes again.
-func (l *loop) paused() bool { return l.failures > 0 && time.Now().Before(l.resumeAt) }
 
 func (l *loop) then(f func())   { l.after = append(l.after, f) }
 func (l *loop) touch(d *device) { l.touched[d] = true }

@@ -120,7 +120,7 @@ func open(ctx context.Context, c Config, create, online bool) (_ *Node, err erro
 // prepare fills a new account and loads it.
 func (n *Node) prepare(ctx context.Context) error {
 	n.loop = &loop{
-		st: n.store, secrets: n.home.secrets, cfg: &n.cfg, log: n.cfg.Log, in: make(chan input, inputQueue), hub: n.hub,
+		st: n.store, write: n.store.Write, secrets: n.home.secrets, cfg: &n.cfg, log: n.cfg.Log, in: make(chan input, inputQueue), hub: n.hub,
 		touched: map[*device]bool{}, spoken: map[*conversation]bool{}, links: map[*link]bool{}, given: map[identity.DeviceID]time.Time{},
 	}
 	now := n.cfg.Now()

@@ -80,6 +80,15 @@ func staged(t *testing.T, f func(ctx context.Context, t *testing.T, s *stage, ad
 // stagedAt is staged with a latency, one way.
 func stagedAt(t *testing.T, latency time.Duration, f func(ctx context.Context, t *testing.T, s *stage, ada, bob *home)) {
 	t.Helper()
+	strangers(t, latency, func(ctx context.Context, t *testing.T, s *stage) {
+		befriend(ctx, t, s.homes[0].Node, s.homes[1].Node)
+		f(ctx, t, s, s.homes[0], s.homes[1])
+	})
+}
+
+// strangers is stagedAt with an Ada and a Bob who have not met.
+func strangers(t *testing.T, latency time.Duration, f func(ctx context.Context, t *testing.T, s *stage)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{net: testnet.New(t, 1, testnet.Options{Latency: latency})}
 		for i, name := range []string{"Ada", "Bob"} {
@@ -96,8 +105,7 @@ func stagedAt(t *testing.T, latency time.Duration, f func(ctx context.Context, t
 		}()
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour) // virtual
 		defer cancel()
-		befriend(ctx, t, s.homes[0].Node, s.homes[1].Node)
-		f(ctx, t, s, s.homes[0], s.homes[1])
+		f(ctx, t, s)
 	})
 }
 

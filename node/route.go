@@ -81,9 +81,9 @@ func (l *loop) pump(d *device) {
 		if o.Device != d.ID || !q.link.room() {
 			continue
 		}
-		l.packAlone(d, o.Session, now)
+		l.packAlone(q.link, d, o.Session, now)
 	}
-	l.speakFirst(d, now)
+	l.speakFirst(q.link, d, now)
 	if q.wants(now) || l.acct.expired(d, now) {
 		l.ask(d, q.link)
 	}
@@ -91,12 +91,11 @@ func (l *loop) pump(d *device) {
 
 // speakFirst says something on a link that this side dialled: the other side may not
 // write before. A cell tells who dialled; without a session a question has to do.
-func (l *loop) speakFirst(d *device, now time.Time) {
-	k := d.queue.link
+func (l *loop) speakFirst(k *link, d *device, now time.Time) {
 	if !k.quiet || !k.room() {
 		return
 	}
-	if current, ok := l.acct.sessions.Current(now, d.ID); ok && l.packAlone(d, current.Session, now) {
+	if current, ok := l.acct.sessions.Current(now, d.ID); ok && l.packAlone(k, d, current.Session, now) {
 		return
 	}
 	k.ask()
@@ -104,7 +103,7 @@ func (l *loop) speakFirst(d *device, now time.Time) {
 
 // packAlone sends a cell without any message: a receipt, or just a greeting. It
 // reports whether there was one to send.
-func (l *loop) packAlone(d *device, s session.ID, now time.Time) bool {
+func (l *loop) packAlone(k *link, d *device, s session.ID, now time.Time) bool {
 	cell, _, err := l.acct.sessions.Pack(now, d.ID, s, nil, wire.Padme)
 	if err != nil {
 		if !errors.Is(err, session.ErrEmpty) {
@@ -112,7 +111,7 @@ func (l *loop) packAlone(d *device, s session.ID, now time.Time) bool {
 		}
 		return false
 	}
-	d.queue.link.send(cell, s)
+	k.send(cell, s)
 	return true
 }
 

@@ -27,6 +27,13 @@ func (l *loop) tick(tx *store.Tx) error {
 	for _, d := range l.acct.devices {
 		l.due(d, now)
 	}
+	// The other side of a link that this one dialled may use it, and never may write
+	// if another one became this side's way before a word was said there.
+	for k := range l.links {
+		if d, ok := l.acct.devices[k.device]; ok && k.known && k.quiet && k != d.queue.link {
+			l.then(func() { l.speakFirst(k, d, now) })
+		}
+	}
 	if now.Sub(l.kept) < housekeeping && !now.Before(l.kept) {
 		return nil
 	}

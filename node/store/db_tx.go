@@ -17,6 +17,7 @@ type Tx struct {
 	c        *conn
 	begin    *sqlite3.Stmt // run before the first statement
 	begun    bool
+	before   int64 // rows that the connection had changed by then
 	readOnly bool
 	progress map[Row]*progress // of a read
 	over     bool
@@ -129,6 +130,10 @@ func (tx *Tx) stmt(sql string) (*sqlite3.Stmt, error) {
 // affected is the number of rows that the last statement changed.
 func (tx *Tx) affected() int64 { return tx.c.Changes() }
 
+// Wrote reports whether the transaction has changed any row so far, so that its
+// commit has something to write.
+func (tx *Tx) Wrote() bool { return tx.begun && tx.c.TotalChanges() != tx.before }
+
 // prepare returns the cached statement of sql, or one of the caller's own while
 // that is in use.
 func (tx *Tx) prepare(sql string) (_ *sqlite3.Stmt, own bool, _ error) {
@@ -142,7 +147,7 @@ func (tx *Tx) prepare(sql string) (_ *sqlite3.Stmt, own bool, _ error) {
 		if err := tx.begin.Exec(); err != nil {
 			return nil, false, tx.failed(fmt.Errorf("begin: %w", err))
 		}
-		tx.begun = true
+		tx.begun, tx.before = true, tx.c.TotalChanges()
 	}
 	st := tx.c.stmts[sql]
 	if st != nil && !st.Busy() {
