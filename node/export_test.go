@@ -144,3 +144,28 @@ func (a *account) outline(now time.Time) []string {
 	}
 	return out
 }
+
+// Hold makes the loop wait, so that all that is handed to it meanwhile becomes one
+// batch.
+func (n *Node) Hold(ctx context.Context) (release func(), err error) {
+	held, ch := make(chan struct{}), make(chan struct{})
+	err = n.post(ctx, change{apply: func(*loop, *store.Tx) error {
+		close(held)
+		<-ch
+		return nil
+	}, reply: func(error) {}})
+	if err == nil {
+		<-held
+	}
+	return func() { close(ch) }, err
+}
+
+// Poison hands in something that cannot be stored.
+func (n *Node) Poison(ctx context.Context, cause error) error {
+	return n.change(ctx, func(_ *loop, tx *store.Tx) error {
+		if cause != nil {
+			return cause
+		}
+		return tx.Exec("UPDATE contact SET person = NULL")
+	})
+}

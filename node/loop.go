@@ -240,7 +240,11 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 		return nil
 	})
 	l.flush = false
-	if err != nil {
+	switch {
+	case err == nil:
+	case len(batch) > 0 && store.OfContent(err):
+		return l.apart(ctx, batch, err)
+	default:
 		return l.lost(ctx, batch, err)
 	}
 	for n, err := range failed {

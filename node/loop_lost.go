@@ -25,6 +25,26 @@ func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
 	return l.discard(ctx, cause)
 }
 
+// apart recovers from a failure that is not the disk's: one of the inputs is to
+// blame. Each runs again by itself, and who fails then is refused alone, so that
+// what one contact sends never keeps others, or the owner, from being served.
+func (l *loop) apart(ctx context.Context, batch []input, cause error) error {
+	if len(batch) == 1 {
+		l.log.Error("something cannot be stored", "input", fmt.Sprintf("%T", batch[0]), "error", cause)
+		l.refuseAll(batch, storeError(cause))
+		return l.discard(ctx, cause)
+	}
+	if err := l.discard(ctx, cause); err != nil {
+		return err
+	}
+	for _, in := range batch {
+		if err := l.step(ctx, []input{in}, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refuseAll tells the inputs of a batch that was lost.
 func (l *loop) refuseAll(batch []input, told error) {
 	for _, in := range batch {

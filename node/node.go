@@ -269,6 +269,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.KeyProtection == ProtectedByMode {
 		s.Warnings = append(s.Warnings, "The key file has no passphrase: who can read your files can read everything.")
 	}
+	own := len(s.Warnings)
 	err := n.readSettled(ctx, func(v *view) error {
 		contacts, err := v.tx.Contacts()
 		if err != nil {
@@ -296,13 +297,14 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	err = n.ask(ctx, func(l *loop) {
+	err = n.ask(ctx, func(l *loop) { // may run again, where another input of its batch failed
+		s.Online = 0
 		for _, d := range l.acct.devices {
 			if d.queue.link != nil {
 				s.Online++
 			}
 		}
-		s.Warnings = append(append(s.Warnings, l.warnings...), l.alarms...)
+		s.Warnings = append(append(s.Warnings[:own:own], l.warnings...), l.alarms...)
 	})
 	if b, readErr := os.ReadFile(filepath.Join(n.cfg.Dir, crashFile)); n.cfg.Dir != "" && readErr == nil && len(b) > 0 {
 		s.LastCrash = firstLine(b)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -77,6 +78,21 @@ func codeOf(err error) (sqlite3.ErrorCode, sqlite3.ExtendedErrorCode, bool) {
 		ext = sqlite3.ExtendedErrorCode(code)
 	}
 	return code, ext, true
+}
+
+// OfContent reports whether a transaction failed by what it was to store or to
+// read, such as a row that breaks a constraint, and not by the disk: others would
+// have gone through, and nothing of this one was kept.
+func OfContent(err error) bool {
+	if code, _, ok := codeOf(err); ok {
+		return code == sqlite3.CONSTRAINT || code == sqlite3.TOOBIG || code == sqlite3.MISMATCH
+	}
+	for _, other := range []error{ErrDiskFull, ErrReadOnly, ErrNotSynced, ErrFatal, ErrClosed, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return err != nil
 }
 
 // syncFailed reports whether err says that the disk did not confirm a write.
