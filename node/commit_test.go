@@ -210,3 +210,50 @@ func (f *faulty) settled(ctx context.Context) {
 		}
 	}
 }
+
+// TestLinksOverAFailedCommit: a link that goes or comes in a batch that fails has
+// gone or come all the same.
+func TestLinksOverAFailedCommit(t *testing.T) {
+	staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "one"))
+		conv, err := ada.Conversation(ctx, "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// fail has what happens meanwhile in one batch, which fails, and gives the
+		// number of devices with a link after it.
+		fail := func(meanwhile func()) int {
+			s.pass(2 * time.Second)
+			release, err := ada.Hold(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			meanwhile()
+			s.pass(500 * time.Millisecond)
+			said := make(chan error, 1)
+			go func() {
+				_, err := ada.Send(ctx, conv.ID, node.Text("not said"))
+				said <- err
+			}()
+			s.pass(time.Millisecond)
+			release(faults[0].Cause)
+			if err := <-said; err == nil || !strings.Contains(err.Error(), "disk") {
+				t.Errorf("who sends is told %v", err)
+			}
+			s.pass(2 * time.Second)
+			st, err := ada.Status(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st.Online
+		}
+		if n := fail(func() { s.stop(t, bob) }); n != 0 {
+			t.Errorf("%d devices have a link, but Bob has gone", n)
+		}
+		if n := fail(func() { s.start(t, bob) }); n != 1 {
+			t.Errorf("%d devices have a link, but Bob has come", n)
+		}
+		soon(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "two"), 3*time.Second)
+		both(ctx, t, ada, bob, "one|two")
+	})
+}

@@ -146,18 +146,28 @@ func (a *account) outline(now time.Time) []string {
 }
 
 // Hold makes the loop wait, so that all that is handed to it meanwhile becomes one
-// batch.
-func (n *Node) Hold(ctx context.Context) (release func(), err error) {
-	held, ch := make(chan struct{}), make(chan struct{})
-	err = n.post(ctx, change{apply: func(*loop, *store.Tx) error {
+// batch. With an error the next two batches, of which one may be a tick, fail with
+// it before anything of them was handled.
+func (n *Node) Hold(ctx context.Context) (release func(error), err error) {
+	held, ch := make(chan struct{}), make(chan error)
+	err = n.post(ctx, change{apply: func(l *loop, _ *store.Tx) error {
 		close(held)
-		<-ch
+		cause, left := <-ch, 2
+		if cause == nil {
+			return nil
+		}
+		l.write = func(ctx context.Context, do func(*store.Tx) error) error {
+			if left--; left >= 0 {
+				return cause
+			}
+			return l.st.Write(ctx, do)
+		}
 		return nil
 	}, reply: func(error) {}})
 	if err == nil {
 		<-held
 	}
-	return func() { close(ch) }, err
+	return func(err error) { ch <- err }, err
 }
 
 // Poison hands in something that cannot be stored.

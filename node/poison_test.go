@@ -46,7 +46,7 @@ func TestOneInputIsToBlame(t *testing.T) {
 					hand(func() { poisoned <- ada.Poison(ctx, cause) })
 					hand(send)
 					begin := time.Now()
-					release()
+					release(nil)
 					for range 2 {
 						if err := <-poisoned; err == nil || cause != nil && !errors.Is(err, cause) {
 							t.Errorf("round %d: what cannot be stored got %v", round, err)
