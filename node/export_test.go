@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -132,15 +133,16 @@ func (a *account) outline(now time.Time) []string {
 		out = append(out, line+fmt.Sprint(seen))
 	}
 	for id, d := range a.devices {
-		line := fmt.Sprintf("device %s %x %x %d addresses, queue", id, d.Record, d.Transport, len(d.Addrs))
+		var line strings.Builder
+		fmt.Fprintf(&line, "device %s %x %x %d addresses, queue", id, d.Record, d.Transport, len(d.Addrs))
 		for _, i := range d.queue.items {
-			line += fmt.Sprintf(" %d:%d:%x:%d", i.row, i.seq, i.s.Session, i.s.Seq)
+			fmt.Fprintf(&line, " %d:%d:%x:%d", i.row, i.seq, i.s.Session, i.s.Seq)
 		}
 		info, ok := a.sessions.Current(now, id)
 		info.Due = false // whether it is in doubt is of this process
 		receipts := a.sessions.Receipts(id)
 		slices.SortFunc(receipts, func(a, b session.Receipt) int { return slices.Compare(a.Session[:], b.Session[:]) })
-		out = append(out, line, fmt.Sprintf("session %s %v %+v %+v", id, ok, info, receipts))
+		out = append(out, line.String(), fmt.Sprintf("session %s %v %+v %+v", id, ok, info, receipts))
 	}
 	return out
 }
