@@ -92,11 +92,11 @@ func (n *Node) Requests(ctx context.Context) ([]Contact, error) {
 func (n *Node) contacts(ctx context.Context, want func(store.Contact) bool) ([]Contact, error) {
 	var out []Contact
 	err := n.read(ctx, func(v *view) error {
-		contacts, err := v.tx.Contacts()
+		b, err := v.contactBook()
 		if err != nil {
 			return err
 		}
-		for _, c := range contacts {
+		for _, c := range b.contacts {
 			if !want(c) {
 				continue
 			}
@@ -124,7 +124,11 @@ func (n *Node) fresh(shown Contact, c store.Contact) Contact {
 func (n *Node) Contact(ctx context.Context, who string) (Contact, error) {
 	var out Contact
 	err := n.read(ctx, func(v *view) error {
-		c, err := resolve(v.tx, who)
+		b, err := v.contactBook()
+		if err != nil {
+			return err
+		}
+		c, err := resolve(b, who)
 		if err != nil {
 			return err
 		}
@@ -139,7 +143,11 @@ func (n *Node) Contact(ctx context.Context, who string) (Contact, error) {
 func (n *Node) amend(ctx context.Context, who string, f func(*loop, *store.Tx, *store.Contact) error) (Contact, error) {
 	var person identity.PersonID
 	err := n.change(ctx, func(l *loop, tx *store.Tx) error {
-		found, err := resolve(tx, who)
+		b, err := newBook(tx)
+		if err != nil {
+			return err
+		}
+		found, err := resolve(b, who)
 		if err != nil {
 			return err
 		}

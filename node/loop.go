@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -169,6 +170,7 @@ func (l *loop) run(ctx context.Context) error {
 		ticked := false
 		select {
 		case in := <-l.in:
+			runtime.Gosched() // who was woken by the last batch hands in now, and not one input late
 			batch = l.drain(append(batch, in))
 		case <-tick.C:
 			ticked = true

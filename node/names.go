@@ -132,32 +132,61 @@ func (a *account) shown(p identity.PersonID) string {
 	return shownNames(maps.Values(a.contacts))[p]
 }
 
-// shownAt is what the persons were called when the newest change of a contact had
+// book is all contacts and what they are called, when the newest change of one had
 // that number.
-type shownAt struct {
-	changed uint64
-	names   map[identity.PersonID]string
+type book struct {
+	changed  uint64
+	contacts []store.Contact
+	self     store.Contact
+	names    map[identity.PersonID]string // as shown
+	looks    map[identity.PersonID]string // what others would look like
+}
+
+func newBook(tx *store.Tx) (*book, error) {
+	changed, err := tx.ContactsChanged()
+	if err != nil {
+		return nil, err
+	}
+	b := &book{changed: changed, looks: map[identity.PersonID]string{}}
+	if b.contacts, err = tx.Contacts(); err != nil {
+		return nil, err
+	}
+	for i := range b.contacts {
+		c := &b.contacts[i]
+		b.looks[c.Person] = skeleton(called(c))
+		if c.State == store.Self {
+			b.self = *c
+		}
+	}
+	b.names = shownNames(each(b.contacts))
+	return b, nil
+}
+
+// contactBook gives the contacts as of this snapshot.
+func (v *view) contactBook() (*book, error) {
+	if v.book != nil {
+		return v.book, nil
+	}
+	changed, err := v.tx.ContactsChanged()
+	if err != nil {
+		return nil, err
+	}
+	if v.book = v.n.book.Load(); v.book == nil || v.book.changed != changed {
+		if v.book, err = newBook(v.tx); err != nil {
+			return nil, err
+		}
+		v.n.book.Store(v.book)
+	}
+	return v.book, nil
 }
 
 // name is what a person is called, in this snapshot.
 func (v *view) name(p identity.PersonID) (string, error) {
-	if v.names == nil {
-		changed, err := v.tx.ContactsChanged()
-		if err != nil {
-			return "", err
-		}
-		known := v.n.names.Load()
-		if known == nil || known.changed != changed {
-			all, err := v.tx.Contacts()
-			if err != nil {
-				return "", err
-			}
-			known = &shownAt{changed: changed, names: shownNames(each(all))}
-			v.n.names.Store(known)
-		}
-		v.names = known.names
+	b, err := v.contactBook()
+	if err != nil {
+		return "", err
 	}
-	name, ok := v.names[p]
+	name, ok := b.names[p]
 	if !ok {
 		return "", store.ErrNotFound
 	}

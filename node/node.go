@@ -32,7 +32,7 @@ type Node struct {
 	me      identity.PersonID
 	device  identity.DeviceID
 	started time.Time
-	names   atomic.Pointer[shownAt] // what people are called, kept from view to view
+	book    atomic.Pointer[book] // of contacts, kept from view to view
 
 	closing chan struct{} // closed when Close begins
 	ended   chan struct{} // closed when the loop has ended

@@ -20,33 +20,28 @@ const Me = "me"
 // resolve finds the contact that WHO means: "me", a did:key, the name that they
 // are shown by, or a petname or profile name that no other looks like, in any
 // case of letters.
-func resolve(tx *store.Tx, who string) (store.Contact, error) {
-	contacts, err := tx.Contacts()
-	if err != nil {
-		return store.Contact{}, err
-	}
+func resolve(b *book, who string) (store.Contact, error) {
 	if strings.HasPrefix(who, "did:key:") {
 		p, err := identity.ParsePersonID(who)
 		if err != nil {
 			return store.Contact{}, &Error{Kind: KindUsage, Err: err, Quiet: true, Text: "not a person's identity", Next: "Copy it whole from: kinloom contact list."}
 		}
-		for _, c := range contacts {
+		for _, c := range b.contacts {
 			if c.Person == p {
 				return c, nil
 			}
 		}
 		return store.Contact{}, notFound("Add them: kinloom contact add LINK.", "no contact %s", shortPerson(p))
 	}
-	names := shownNames(each(contacts))
 	var found, alike, known []store.Contact
 	looks := skeleton(who)
-	for _, c := range contacts {
+	for _, c := range b.contacts {
 		switch {
 		case c.State == store.Self && who == Me:
 			return c, nil
 		case c.State == store.Self || c.State == store.Removed:
 			continue
-		case sameName(names[c.Person], who):
+		case sameName(b.names[c.Person], who):
 			return c, nil // no two are shown alike
 		}
 		known = append(known, c)
@@ -54,14 +49,14 @@ func resolve(tx *store.Tx, who string) (store.Contact, error) {
 		if same {
 			found = append(found, c)
 		}
-		if same || skeleton(called(&c)) == looks {
+		if same || b.looks[c.Person] == looks {
 			alike = append(alike, c)
 		}
 	}
 	switch {
 	case len(found) == 0:
 		e := notFound("Add one: kinloom contact add LINK.", "no contact %q", event.Clean(who, maxName))
-		e.Candidates = near(known, names, who)
+		e.Candidates = near(known, b.names, who)
 		return store.Contact{}, e
 	case len(alike) == 1:
 		return found[0], nil
@@ -99,9 +94,16 @@ func near(known []store.Contact, shown map[identity.PersonID]string, who string)
 	return names[:min(len(names), 8)]
 }
 
-// resolveConversation finds the conversation that a conversation id or a WHO
-// means.
-func resolveConversation(tx *store.Tx, who string) (store.Conversation, error) {
+// conversationOf finds the conversation that a conversation id or a WHO means.
+func (v *view) conversationOf(who string) (store.Conversation, error) {
+	b, err := v.contactBook()
+	if err != nil {
+		return store.Conversation{}, err
+	}
+	return resolveConversation(v.tx, b, who)
+}
+
+func resolveConversation(tx *store.Tx, b *book, who string) (store.Conversation, error) {
 	if b, err := hex.DecodeString(who); err == nil && len(b) == 32 {
 		c, err := tx.ConversationByID(event.ConversationID(b))
 		if err != nil {
@@ -109,17 +111,13 @@ func resolveConversation(tx *store.Tx, who string) (store.Conversation, error) {
 		}
 		return c, nil
 	}
-	contact, err := resolve(tx, who)
+	contact, err := resolve(b, who)
 	if err != nil {
 		return store.Conversation{}, err
 	}
-	self, err := selfContact(tx)
-	if err != nil {
-		return store.Conversation{}, err
-	}
-	id := event.PairID(self.Person, contact.Person)
+	id := event.PairID(b.self.Person, contact.Person)
 	if contact.State == store.Self {
-		id = event.SelfID(self.Person)
+		id = event.SelfID(b.self.Person)
 	}
 	c, err := tx.ConversationByID(id)
 	return c, notFoundOr(err, "Add them again: kinloom contact add LINK.", "there is no conversation with %s", called(&contact))
@@ -150,7 +148,7 @@ func selfContact(tx *store.Tx) (store.Contact, error) {
 func (n *Node) ConversationID(ctx context.Context, who string) (event.ConversationID, error) {
 	var id event.ConversationID
 	err := n.read(ctx, func(v *view) error {
-		c, err := resolveConversation(v.tx, who)
+		c, err := v.conversationOf(who)
 		id = c.ID
 		return err
 	})
@@ -161,7 +159,7 @@ func (n *Node) ConversationID(ctx context.Context, who string) (event.Conversati
 func (n *Node) Conversation(ctx context.Context, who string) (Conversation, error) {
 	var out Conversation
 	err := n.readSettled(ctx, func(v *view) error {
-		c, err := resolveConversation(v.tx, who)
+		c, err := v.conversationOf(who)
 		if err == nil {
 			out, err = v.conversation(c)
 		}

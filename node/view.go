@@ -86,7 +86,7 @@ type view struct {
 	n       *Node
 	tx      *store.Tx
 	me      identity.PersonID
-	names   map[identity.PersonID]string // as shown; nil: not asked for yet
+	book    *book // nil: not asked for yet
 	persons map[store.Row]person
 	convs   map[store.Row]store.Conversation
 }
@@ -267,7 +267,7 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 	var out []Message
 	var marks []readUpto
 	err := n.readSettled(ctx, func(v *view) error {
-		c, err := resolveConversation(v.tx, who)
+		c, err := v.conversationOf(who)
 		if err != nil {
 			return err
 		}

@@ -160,7 +160,11 @@ func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
 // ClearConversation deletes what was said in a conversation, on this node only.
 func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, err error) {
 	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
-		c, err := resolveConversation(tx, who)
+		b, err := newBook(tx)
+		if err != nil {
+			return err
+		}
+		c, err := resolveConversation(tx, b, who)
 		if err != nil {
 			return err
 		}
@@ -191,7 +195,11 @@ func (n *Node) UpdateConversation(ctx context.Context, who string, u Conversatio
 	}
 	var id event.ConversationID
 	err := n.change(ctx, func(l *loop, tx *store.Tx) error {
-		found, err := resolveConversation(tx, who)
+		b, err := newBook(tx)
+		if err != nil {
+			return err
+		}
+		found, err := resolveConversation(tx, b, who)
 		if err != nil {
 			return err
 		}
@@ -238,7 +246,11 @@ func (n *Node) Search(ctx context.Context, q SearchQuery) ([]Message, error) {
 	query := store.Query{Text: q.Text, Network: q.Network, Protection: q.Protection, Since: q.Since, Limit: q.Limit}
 	if q.Person != "" {
 		err := n.read(ctx, func(v *view) error {
-			c, err := resolve(v.tx, q.Person)
+			b, err := v.contactBook()
+			if err != nil {
+				return err
+			}
+			c, err := resolve(b, q.Person)
 			query.Persons = append(query.Persons, c.Person.String())
 			return err
 		})

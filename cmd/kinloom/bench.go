@@ -22,7 +22,8 @@ func (a *app) bench() *cobra.Command {
 		Long: "Measures two nodes of its own, in a temporary folder, next to the parts that they are made of: raw libp2p and the raw store, " +
 			"in the same run. Your node and home are not touched.\n\n" +
 			"Each figure is the median of five runs of five seconds, with a bar that it has to reach: at most so much, for messages a second " +
-			"at least so much, of the raw figure where there is one. There is no verdict (ok is null) while other programs use more than " +
+			"at least so much, of the raw figure where there is one. A raw commit, two of which and a raw request one message is compared with, " +
+			"is that of the same event row and then of its index row; the progress lines say what the event row takes alone. There is no verdict (ok is null) while other programs use more than " +
 			fmt.Sprintf("%.0f", 100*bench.MaxLoad) + " % of the machine: the first line tells how much they do.\n\n" +
 			"All figures take about a quarter of an hour, and the first time as much again, to make 1,000,000 messages that are kept in the " +
 			"folder of --cache. The first message to a new contact over a slow line is measured in virtual time, by a test: " +

@@ -19,7 +19,8 @@ type Tx struct {
 	begun    bool
 	before   int64 // rows that the connection had changed by then
 	readOnly bool
-	progress map[Row]*progress // of a read
+	progress map[Row]*progress // of a read, as owner
+	owner    Contact
 	over     bool
 	changed  uint64   // last number given out
 	bound    uint64   // numbers up to here are reserved on disk

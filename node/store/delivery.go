@@ -255,15 +255,23 @@ func (tx *Tx) progressOf(conversation Row) (*progress, error) {
 	if err != nil {
 		return nil, wrap("read a conversation", err)
 	}
-	devices, err := tx.deliveredTo(conversation)
+	self, err := tx.self()
 	if err != nil {
 		return nil, err
+	}
+	for device, more := Row(-1), true; more; {
+		var contact Row
+		more, err = tx.one(`SELECT p.device, d.contact FROM delivery p INDEXED BY delivery_key JOIN device d ON d.row = p.device
+			WHERE p.conversation = ? AND p.device > ? ORDER BY p.device LIMIT 1`,
+			func(st *sqlite3.Stmt) { device, contact = Row(st.ColumnInt64(0)), Row(st.ColumnInt64(1)) }, conversation, device)
+		if err != nil {
+			return nil, wrap("read deliveries", err)
+		}
+		if more && (contact != self.Row || p.kind == event.Self) {
+			p.devices = append(p.devices, device)
+		}
 	}
 	marks, err := tx.ReadMarks(conversation)
-	if err != nil {
-		return nil, err
-	}
-	self, err := tx.self()
 	if err != nil {
 		return nil, err
 	}
@@ -272,22 +280,18 @@ func (tx *Tx) progressOf(conversation Row) (*progress, error) {
 			p.marks = append(p.marks, m)
 		}
 	}
-	for _, d := range devices {
-		own := false
-		_, err := tx.one("SELECT contact = ? FROM device WHERE row = ?", func(st *sqlite3.Stmt) { own = st.ColumnBool(0) }, self.Row, d)
-		if err != nil {
-			return nil, wrap("read a device", err)
-		}
-		if !own || p.kind == event.Self {
-			p.devices = append(p.devices, d)
-		}
-	}
 	return p, nil
 }
 
 // self gives the owner's contact; its Row is 0 in a store without one.
 func (tx *Tx) self() (c Contact, err error) {
+	if tx.owner.Row != 0 {
+		return tx.owner, nil
+	}
 	_, err = tx.one("SELECT "+contactColumns+" FROM contact WHERE state = ?", func(st *sqlite3.Stmt) { c, err = scanContact(st) }, Self)
+	if tx.readOnly {
+		tx.owner = c
+	}
 	return c, wrap("read the own contact", err)
 }
 

@@ -3,8 +3,8 @@
 // ones.
 //
 // What a message costs is compared with a raw request over the same libp2p
-// transport and with raw commits of the same row into the same store, measured
-// in turns with it: a run of each, five times over. A figure is the median of
+// transport and with raw commits of the same event row and of its index row into
+// the same store, measured in turns with it: a run of each, five times over. A figure is the median of
 // its runs, and its verdict is withheld while other programs use the machine.
 //
 //	err := bench.Run(ctx, bench.Options{Cache: dir, Program: self}, func(f bench.Figure) error {

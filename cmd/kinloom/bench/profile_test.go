@@ -94,12 +94,13 @@ func BenchmarkRawTurns(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var commits, requests []float64
+	var events, commits, requests []float64
 	for b.Loop() {
-		if commits, requests, err = raw.turns(b.Context(), quickTime, net); err != nil {
+		if events, commits, requests, err = raw.turns(b.Context(), quickTime, net); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(median(events), "event-us")
 	b.ReportMetric(median(commits), "commit-us")
 	b.ReportMetric(median(requests), "request-us")
 	if err := errors.Join(raw.close(), net.close()); err != nil {

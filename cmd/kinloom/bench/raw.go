@@ -139,26 +139,30 @@ func (s *rawStore) group(n int) ([]store.Event, error) {
 }
 
 // turns stores a message and sends a message over the net, in turn, for d: each
-// finds processors and disk as the steps of a real message do. It gives how long
-// the commits and the requests took, in us. The index keeps up beside it, as in a
-// node.
-func (s *rawStore) turns(ctx context.Context, d time.Duration, net *rawNet) (commits, requests []float64, err error) {
+// finds processors and disk as the steps of a real message do. It gives in us how
+// long the events took, the events with their index rows, and the requests.
+func (s *rawStore) turns(ctx context.Context, d time.Duration, net *rawNet) (events, commits, requests []float64, err error) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		events, err := s.group(1)
+		group, err := s.group(1)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		begin := time.Now()
-		if err := s.put(ctx, events); err != nil {
-			return nil, nil, err
+		if err := s.put(ctx, group); err != nil {
+			return nil, nil, nil, err
 		}
-		stored := time.Now()
+		events = append(events, microseconds(time.Since(begin)))
+		if err := s.store.IndexDrain(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+		commits = append(commits, microseconds(time.Since(begin)))
+		begin = time.Now()
 		if err := net.request(); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		commits, requests = append(commits, microseconds(stored.Sub(begin))), append(requests, microseconds(time.Since(stored)))
+		requests = append(requests, microseconds(time.Since(begin)))
 	}
-	return commits, requests, s.store.IndexDrain(ctx)
+	return events, commits, requests, s.store.IndexMerge(ctx)
 }
 
 // groups stores groups of size messages for d, one after the other and then their

@@ -151,7 +151,7 @@ func (b *bench) latency(ctx context.Context) (_ []Figure, err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
 	var requests, commits, messages []float64
 	for i := range b.runs() {
-		w, r, err := raw.turns(ctx, b.runTime(), net)
+		e, w, r, err := raw.turns(ctx, b.runTime(), net)
 		if err != nil {
 			return nil, fmt.Errorf("raw commit and request: %w", err)
 		}
@@ -163,9 +163,11 @@ func (b *bench) latency(ctx context.Context) (_ []Figure, err error) {
 			return nil, err
 		}
 		requests, commits, messages = append(requests, median(r)), append(commits, median(w)), append(messages, median(m))
-		b.progress("run %d: raw request %.0f us, raw commit %.0f us, message %.0f us, p99 %.0f us", i+1, median(r), median(w), median(m), percentile(m, 0.99))
+		b.progress("run %d: raw request %.0f us, raw event %.0f us, with its index row %.0f us; message %.0f us, p99 %.0f us",
+			i+1, median(r), median(e), median(w), median(m), percentile(m, 0.99))
 	}
-	return []Figure{figure("one-at-a-time", median(messages), median(requests)+2*median(commits))}, nil
+	f := figure("one-at-a-time", median(messages), median(requests)+2*median(commits))
+	return []Figure{f}, nil
 }
 
 // pipeline measures many messages at once.
