@@ -21,6 +21,11 @@ import (
 // 1 KiB costs 14 % less space than on pages of one block (SPEC.md, Layers).
 const pageSize = 8192
 
+// readerCache is how many KiB of pages a connection keeps that only reads; they
+// are taken when a search needs them. The upper pages of 1,000,000 messages and
+// of their index fit in it; with SQLite's 2 MiB each search decrypted them again.
+const readerCache = 16_000
+
 // conn is one connection with its prepared statements. It is used by one
 // goroutine at a time: whoever took it out of its channel.
 type conn struct {
@@ -160,7 +165,7 @@ func (d *database) setup(c *sqlite3.Conn, reader bool) error {
 		return nil
 	}
 	if reader {
-		return c.Exec("PRAGMA query_only=on; PRAGMA cache_size=-16000")
+		return c.Exec(fmt.Sprintf("PRAGMA query_only=on; PRAGMA cache_size=-%d", readerCache))
 	}
 	if err := c.EnableChecksums("main"); err != nil {
 		return fmt.Errorf("enable checksums: %w", err)
