@@ -14,6 +14,7 @@ import (
 // fileOptions say how one database is opened.
 type fileOptions struct {
 	readers    int               // connections that only read; in memory there are none
+	ready      bool              // one of them is open from the start: it reads on when the disk is in trouble
 	normal     bool              // synchronous=NORMAL: for what can be rebuilt
 	block      bool              // whole-block WAL layer; needs synchronous=FULL
 	fts        bool              // register FTS5 on every connection
@@ -164,30 +165,31 @@ func (d *database) reader(ctx context.Context) (*conn, error) {
 	}
 	c, err := d.connect(true)
 	if err != nil {
-		// The disk is in trouble. The first one was opened before that.
-		d.log.Warn("another connection could not be opened", "error", err)
 		d.unopened <- struct{}{}
+		if !d.o.ready {
+			return nil, d.mapError(err)
+		}
+		d.log.Warn("another connection could not be opened", "error", err)
 		return d.take(ctx, d.readers)
 	}
 	return c, nil
 }
 
-// offerReaders opens one connection that only reads and makes places for the
-// others.
-func (d *database) offerReaders() error {
-	for range d.all - 1 {
+// offerReaders makes places for connections that only read, and opens the first
+// one where it has to be ready.
+func (d *database) offerReaders() (err error) {
+	places := d.all
+	if d.o.ready && d.all > 0 {
+		var c *conn
+		if c, err = d.connect(true); err == nil {
+			d.readers <- c
+			places--
+		}
+	}
+	for range places {
 		d.unopened <- struct{}{}
 	}
-	if d.all == 0 {
-		return nil
-	}
-	c, err := d.connect(true)
-	if err != nil {
-		d.unopened <- struct{}{}
-		return err
-	}
-	d.readers <- c
-	return nil
+	return err
 }
 
 // closeReaders waits for the transactions that read, and closes their

@@ -131,7 +131,7 @@ func newStore(o Options) (*Store, error) {
 }
 
 func (s *Store) openAccount(ctx context.Context) (err error) {
-	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), block: true, migrations: s.opts.migrations})
+	s.account, err = s.openFile(ctx, AccountFile, fileOptions{readers: accountReaders(), ready: true, block: true, migrations: s.opts.migrations})
 	return err
 }
 
