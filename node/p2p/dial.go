@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -43,7 +44,9 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	if len(dial) == 0 {
 		return Path{}, ErrNoAddress
 	}
+	n.dials.begin(p)
 	err := h.dial(ctx, p, dial)
+	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
 		return path, nil
 	}
@@ -56,6 +59,39 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 		return Path{}, ErrClosed
 	}
 	return Path{}, dialError(p, dial, err)
+}
+
+// dials counts the dials under way. A connection that ends takes the addresses of
+// its peer with it, but not those that another dial is about to try.
+type dials struct {
+	mu sync.Mutex // guards of, and the addresses of peers that are not dialled
+	of map[peer.ID]int
+}
+
+func (d *dials) begin(p peer.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.of == nil {
+		d.of = map[peer.ID]int{}
+	}
+	d.of[p]++
+}
+
+func (d *dials) end(p peer.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.of[p]--; d.of[p] == 0 {
+		delete(d.of, p)
+	}
+}
+
+// unless runs f if nobody dials p.
+func (d *dials) unless(p peer.ID, f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.of[p] == 0 {
+		f()
+	}
 }
 
 // dialError sorts what libp2p says about each address.

@@ -149,7 +149,7 @@ func (n *Net) notifiee() network.Notifiee {
 			p := c.RemotePeer()
 			if nw.Connectedness(p) == network.NotConnected {
 				n.guard.gone(p, time.Now())
-				nw.Peerstore().ClearAddrs(p) // what it said about itself is of no use
+				n.dials.unless(p, func() { nw.Peerstore().ClearAddrs(p) }) // what it said about itself is of no use
 			}
 			n.events.touch(p)
 		},

@@ -195,7 +195,8 @@ func (h *p2pHost) conn(p peer.ID) network.Conn {
 func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) error {
 	ps := h.Peerstore()
 	ps.ClearAddrs(p)
-	ps.AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	// Not for TempAddrTTL: what has that, libp2p forgets when an earlier connection ends.
+	ps.AddAddrs(p, addrs, peerstore.RecentlyConnectedAddrTTL)
 	// No back-off of libp2p: when to try again is decided by the caller, who knows
 	// that the network has changed or somebody is waiting. Forcing a direct dial would
 	// skip it too, but asks transports that a closing host has no more, and panics.

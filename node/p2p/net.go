@@ -28,6 +28,7 @@ type Net struct {
 	events *events
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
+	dials      dials
 	served     sync.WaitGroup // stream handlers at work
 
 	lifecycle sync.Mutex // held by Open, RotateLAN and shutdown

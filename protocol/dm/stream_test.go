@@ -324,7 +324,8 @@ func TestHandlerEndsStream(t *testing.T) {
 		d, l, _ := link(t)
 		boom := errors.New("loop is gone")
 		l.fail = boom
-		if err := d.Send(t.Context(), someCells().Cells); err != nil {
+		// The end may be there before the last of the cells left.
+		if err := d.Send(t.Context(), someCells().Cells); err != nil && !errors.Is(err, ErrCut) {
 			t.Fatal(err)
 		}
 		if err := l.wait(); !errors.Is(err, boom) {
