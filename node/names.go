@@ -73,44 +73,58 @@ func nameRank(c *store.Contact) int {
 // identity, has the start of theirs behind the name; a word of letters of several
 // alphabets is marked.
 func shownNames(all iter.Seq[*store.Contact]) map[identity.PersonID]string {
-	claims, looks := map[string][nameRanks]int{}, map[identity.PersonID]string{}
+	known := claimed(all)
+	out := map[identity.PersonID]string{}
+	for c := range all {
+		out[c.Person] = known.shown(c)
+	}
+	return out
+}
+
+// claims is who claims which name.
+type claims struct {
+	of    map[string][nameRanks]int // by skeleton
+	looks map[identity.PersonID]string
+}
+
+func claimed(all iter.Seq[*store.Contact]) claims {
+	known := claims{map[string][nameRanks]int{}, map[identity.PersonID]string{}}
 	for _, word := range []string{Me, "you", "this device"} {
-		claims[skeleton(word)] = [nameRanks]int{nameByOwner: 1}
+		known.of[skeleton(word)] = [nameRanks]int{nameByOwner: 1}
 	}
 	for c := range all {
 		if c.State != store.Self {
 			like := skeleton(called(c))
-			n := claims[like]
+			n := known.of[like]
 			n[nameRank(c)]++
-			claims[like], looks[c.Person] = n, like
+			known.of[like], known.looks[c.Person] = n, like
 		}
 	}
-	out := map[identity.PersonID]string{}
-	for c := range all {
-		name := called(c)
-		if c.State == store.Self || c.Petname == "" && c.Name == "" {
-			out[c.Person] = name
-			continue
-		}
-		alike := 0
-		for rank, n := range claims[looks[c.Person]] {
-			if rank >= nameRank(c) {
-				alike += n
-			}
-		}
-		var marks []string
-		if mixesAlphabets(name) {
-			marks = append(marks, "mixed alphabets")
-		}
-		if alike > 1 || strings.Contains(looks[c.Person], "z6mk") {
-			marks = append(marks, shortPerson(c.Person))
-		}
-		if len(marks) > 0 {
-			name += " (" + strings.Join(marks, ", ") + ")"
-		}
-		out[c.Person] = name
+	return known
+}
+
+func (k claims) shown(c *store.Contact) string {
+	name := called(c)
+	if c.State == store.Self || c.Petname == "" && c.Name == "" {
+		return name
 	}
-	return out
+	alike := 0
+	for rank, n := range k.of[k.looks[c.Person]] {
+		if rank >= nameRank(c) {
+			alike += n
+		}
+	}
+	var marks []string
+	if mixesAlphabets(name) {
+		marks = append(marks, "mixed alphabets")
+	}
+	if alike > 1 || strings.Contains(k.looks[c.Person], "z6mk") {
+		marks = append(marks, shortPerson(c.Person))
+	}
+	if len(marks) > 0 {
+		name += " (" + strings.Join(marks, ", ") + ")"
+	}
+	return name
 }
 
 // each yields the contacts of a list.
@@ -126,10 +140,11 @@ func each(list []store.Contact) iter.Seq[*store.Contact] {
 
 // shown is what a person is called, as the loop knows it.
 func (a *account) shown(p identity.PersonID) string {
-	if _, ok := a.contacts[p]; !ok {
+	c, ok := a.contacts[p]
+	if !ok {
 		return shortPerson(p)
 	}
-	return shownNames(maps.Values(a.contacts))[p]
+	return claimed(maps.Values(a.contacts)).shown(c)
 }
 
 // book is all contacts and what they are called, when the newest change of one had
@@ -206,10 +221,10 @@ func skeleton(name string) string {
 		return string(out)
 	}
 	for _, r := range norm.NFKD.String(name) {
+		r = oneCase(r)
 		if unicode.Is(unicode.Mn, r) {
 			continue
 		}
-		r = unicode.ToLower(r)
 		if like, ok := lookAlikes[r]; ok {
 			r = like
 		}
@@ -217,6 +232,10 @@ func skeleton(name string) string {
 	}
 	return string(out)
 }
+
+// oneCase is the same for all letters that sameName takes for one. Some small
+// letters have a capital that is that of another one (U+1C80 that of U+0432).
+func oneCase(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }
 
 // joined makes one letter of two at the end that look like one.
 func joined(b []byte) []byte {
@@ -265,7 +284,7 @@ func alike(pairs ...string) map[rune]rune {
 	for i := 0; i < len(pairs); i += 2 {
 		to := []rune(pairs[i+1])
 		for n, r := range []rune(pairs[i]) {
-			out[r] = to[n]
+			out[oneCase(r)] = to[n]
 		}
 	}
 	return out
@@ -277,32 +296,30 @@ func mixesAlphabets(name string) bool {
 	if ascii(name) {
 		return false
 	}
-	script := ""
+	script, word := unicode.Latin, false // of the last letter; the word has one
 	for _, r := range name {
 		switch {
 		case unicode.Is(unicode.Mn, r):
 		case !unicode.IsLetter(r):
-			script = ""
+			word = false
+		case unicode.Is(script, r):
+			word = true
 		case unicode.In(r, unicode.Common, unicode.Inherited, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Bopomofo):
+		case word:
+			return true
 		default:
-			s := scriptOf(r)
-			if script != "" && s != script {
-				return true
-			}
-			script = s
+			script, word = scriptOf(r), true
 		}
 	}
 	return false
 }
 
-func scriptOf(r rune) string {
-	if unicode.Is(unicode.Latin, r) {
-		return "Latin"
-	}
-	for name, table := range unicode.Scripts {
+// scriptOf looks in all scripts, which takes a while: once a word.
+func scriptOf(r rune) *unicode.RangeTable {
+	for _, table := range unicode.Scripts {
 		if unicode.Is(table, r) {
-			return name
+			return table
 		}
 	}
-	return "none"
+	return &unicode.RangeTable{}
 }

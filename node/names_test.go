@@ -3,7 +3,9 @@ package node
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
@@ -78,4 +80,31 @@ func names(contacts []store.Contact) []string {
 		out = append(out, called(&c))
 	}
 	return out
+}
+
+// TestNoTwoNamesForOneWord: what people may type for each other's names looks alike, so that both are marked.
+func TestNoTwoNamesForOneWord(t *testing.T) {
+	for r := rune(1); r <= unicode.MaxRune; r++ {
+		if other := unicode.SimpleFold(r); !sameName(string(r), string(other)) || skeleton(string(r)) != skeleton(string(other)) {
+			t.Errorf("%U and %U are one letter to who types, and look like %q and %q", r, other, skeleton(string(r)), skeleton(string(other)))
+		}
+	}
+	all := []store.Contact{{Person: identity.PersonID{1}, Name: "ᲀова", State: store.Accepted}, {Person: identity.PersonID{2}, Name: "Вова", State: store.Accepted}}
+	for p, name := range shownNames(each(all)) {
+		if !strings.Contains(name, shortPerson(p)) {
+			t.Errorf("%q is not told apart", name)
+		}
+	}
+}
+
+// TestScripts: a word of one script has none mixed in, whatever stood before it.
+func TestScripts(t *testing.T) {
+	for name, want := range map[string]bool{
+		"Анна": false, "Аnna": true, "Annа": true, "Anna Анна": false, "Анна Anna": false, "Анна Annа": true, "Анна 1Анна": false, "Анна1α": false,
+		"日本Анна": false, "Анна日本Anna": true, "Αα Anna Аа": false, "Αа": true,
+	} {
+		if got := mixesAlphabets(name); got != want {
+			t.Errorf("%q mixes alphabets: %t, want %t", name, got, want)
+		}
+	}
 }
