@@ -366,6 +366,7 @@ func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) 
 	met.Peer.Addresses = e.clean(met.Peer.Addresses)
 	err = e.n.change(ctx, func(l *loop, tx *store.Tx) error {
 		now, person := l.now(), met.Peer.Person()
+		request = false // it may run again, where another input of its batch failed
 		invite, err := tx.InviteByToken(sha256.Sum256(token[:]))
 		if err != nil {
 			return err

@@ -79,3 +79,54 @@ func TestOneInputIsToBlame(t *testing.T) {
 		})
 	}
 }
+
+// TestAskedTwice: what is read in the loop is read again after another input of its batch has failed, and given once.
+func TestAskedTwice(t *testing.T) {
+	staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
+		s.stop(t, bob)
+		waits := say(ctx, t, ada.Node, "bob", "waits")
+		s.pass(time.Minute)
+		asks := map[string]func() int{
+			"ways to Bob": func() int {
+				ways, err := ada.Route(ctx, "bob")
+				if err != nil {
+					t.Error(err)
+				}
+				return len(ways)
+			},
+			"stages": func() int {
+				stages, err := ada.Why(ctx, hexOf(waits))
+				if err != nil {
+					t.Error(err)
+				}
+				return len(stages)
+			},
+		}
+		want := map[string]int{}
+		for what, ask := range asks {
+			want[what] = ask()
+		}
+		release, err := ada.Hold(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]chan int{}
+		for what, ask := range asks {
+			got[what] = make(chan int, 1)
+			go func() { got[what] <- ask() }()
+			synctest.Wait() // until it is handed in
+		}
+		poisoned := make(chan error, 1)
+		go func() { poisoned <- ada.Poison(ctx, nil) }()
+		synctest.Wait()
+		release(nil)
+		if err := <-poisoned; err == nil {
+			t.Error("what cannot be stored was stored")
+		}
+		for what, n := range want {
+			if again := <-got[what]; again != n || n == 0 {
+				t.Errorf("%d %s beside what cannot be stored, %d before", again, what, n)
+			}
+		}
+	})
+}

@@ -84,7 +84,9 @@ func (v *view) stages(out *[]Stage, e store.Event) error {
 
 // pending adds what still waits, from the loop's own knowledge.
 func (n *Node) pending(ctx context.Context, e store.Event, out *[]Stage) error {
+	known := len(*out)
 	return n.ask(ctx, func(l *loop) {
+		*out = (*out)[:known] // it may run again, where another input of its batch failed
 		for _, d := range l.acct.devices {
 			for at, i := range d.queue.items {
 				if i.event != e.Row {
@@ -140,6 +142,7 @@ func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
 	}
 	var out []Way
 	err = n.ask(ctx, func(l *loop) {
+		out = nil // it may run again, where another input of its batch failed
 		for _, d := range l.acct.devices {
 			if d.Person != c.ID || d.ID == l.acct.device {
 				continue
