@@ -121,12 +121,7 @@ func (s *Store) idle(stop <-chan struct{}) {
 			if !rested || commits == d.emptied.Load() || d.usable() != nil {
 				continue
 			}
-			select {
-			case c := <-d.writer:
-				c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_TRUNCATE) // logged and counted there
-				d.writer <- c
-			default: // busy after all
-			}
+			d.empty() // or busy after all
 		}
 	}
 }

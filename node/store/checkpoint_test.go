@@ -13,6 +13,7 @@ import (
 func TestLogIsEmptiedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
+		opened := time.Now()
 		s := openTest(t, Options{Dir: dir})
 		wal := func() int64 {
 			fi, err := os.Stat(filepath.Join(dir, AccountFile+"-wal"))
@@ -79,6 +80,16 @@ func TestLogIsEmptiedSoon(t *testing.T) {
 		}
 		if slowest > 0 {
 			t.Errorf("a writer waited %v for a truncation that waited for a reader", slowest)
+		}
+		// Nor does the look at databases that rest.
+		for range 20 {
+			rest(2*idleCheckpoint - time.Since(opened)%idleCheckpoint + 500*time.Millisecond)
+			begin := time.Now()
+			put()
+			slowest = max(slowest, time.Since(begin))
+		}
+		if slowest > readersLeave {
+			t.Errorf("a writer waited %v when the database had rested, for a truncation that waited for a reader", slowest)
 		}
 		close(leave)
 		check(t, <-left)
