@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/session"
 )
@@ -31,6 +34,24 @@ func DropSessions(ctx context.Context, c Config) (err error) {
 		}
 		return tx.PutRecords(rows)
 	})
+}
+
+// Rows runs f on the store of a closed home without a passphrase, in a transaction
+// and without a node.
+func Rows(ctx context.Context, dir string, f func(*store.Tx) error) error {
+	b, err := os.ReadFile(filepath.Join(dir, keysFile))
+	if err != nil {
+		return err
+	}
+	secrets, err := keyfile.Open(b, keyfile.Lock{})
+	if err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, store.Options{Dir: dir, Key: secrets.SubKey, IDs: secrets.Files})
+	if err != nil {
+		return err
+	}
+	return errors.Join(st.Write(ctx, f), st.Close())
 }
 
 // Faults are commits that fail as a test wants.
