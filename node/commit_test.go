@@ -257,3 +257,24 @@ func TestLinksOverAFailedCommit(t *testing.T) {
 		both(ctx, t, ada, bob, "one|two")
 	})
 }
+
+// TestFullDiskIsLeftAlone: what is kept from a disk that has just failed is tried again with the tick, not all the time:
+// each try reads the account anew.
+func TestFullDiskIsLeftAlone(t *testing.T) {
+	staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "one"))
+		s.pass(time.Second)
+		// The second commit is that of the conversation's row, behind the message.
+		stats, err := ada.FailCommits(ctx, node.Faults{Nth: 2, For: time.Minute, Cause: faults[0].Cause})
+		if err != nil {
+			t.Fatal(err)
+		}
+		two := say(ctx, t, ada.Node, "bob", "two")
+		s.pass(time.Minute)
+		if _, failed := stats(); failed == 0 || failed > 62 {
+			t.Errorf("%d commits failed in a minute", failed)
+		}
+		soon(ctx, t, ada.Node, two, 2*time.Second)
+		both(ctx, t, ada, bob, "one|two")
+	})
+}

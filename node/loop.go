@@ -164,7 +164,7 @@ func (l *loop) run(ctx context.Context) error {
 	batch := make([]input, 0, batchMax)
 	for {
 		batch = batch[:0]
-		if l.lags() {
+		if l.lags() && !l.paused() {
 			lazy.Reset(time.Until(l.lazyAt.Add(lazyAfter)))
 		}
 		ticked := false
@@ -224,7 +224,7 @@ func (l *loop) step(ctx context.Context, batch []input, ticked bool) error {
 		if err := l.prepare(); err != nil {
 			return err
 		}
-		if ticked || l.flush || l.lags() && (time.Since(l.lazyAt) >= lazyAfter || l.starving()) {
+		if ticked || l.flush || l.lags() && !l.paused() && (time.Since(l.lazyAt) >= lazyAfter || l.starving()) {
 			if err := l.flushLazy(tx); err != nil {
 				return err
 			}
