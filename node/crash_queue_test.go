@@ -40,7 +40,7 @@ func TestReceiptThatReachedTheSessionOnly(t *testing.T) {
 		h.close(0, 1)
 		h.rows(0, func(tx *store.Tx) error { return tx.InsertOutbox(&rows[0]) }) // as if the crash had come before
 		h.open(0)
-		time.Sleep(time.Second)
+		h.pass(time.Second)
 		if s, err := h.nodes[0].Status(ctx); err != nil || s.Queued != 0 {
 			t.Errorf("%d messages still wait without Bob: %v", s.Queued, err)
 		}

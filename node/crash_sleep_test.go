@@ -53,6 +53,9 @@ func (h *homes) open(i int) {
 	h.nodes[i] = n
 }
 
+// pass lets virtual time go by.
+func (h *homes) pass(d time.Duration) { time.Sleep(d) }
+
 func (h *homes) close(which ...int) {
 	h.t.Helper()
 	for _, i := range which {
