@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 // homes is two nodes with homes on disk and clocks that a test sets, in virtual time.
@@ -146,6 +149,33 @@ func TestBothAwayForMonths(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRenewalBesideADeadConversation: a conversation in which this device has no number left keeps it neither from
+// starting nor from renewing its certificate and telling everybody else.
+func TestRenewalBesideADeadConversation(t *testing.T) {
+	withHomes(t, func(ctx context.Context, h *homes) {
+		s, err := h.nodes[0].Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := h.nodes[0].Conversation(ctx, "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.close(0)
+		h.rows(0, func(tx *store.Tx) error {
+			return tx.PutSetting(fmt.Sprintf("closed numbers %x %x", c.ID[:], s.Device[:]), binary.BigEndian.AppendUint64(nil, event.MaxSeq), false)
+		})
+		h.clocks[0].set(70 * 24 * time.Hour)
+		h.open(0)
+		if _, err := h.nodes[0].Send(ctx, c.ID, node.Text("no number is left")); err == nil {
+			t.Error("it was sent: the test proves nothing")
+		}
+		if s, err = h.nodes[0].Status(ctx); err != nil || len(s.Warnings) > 1 {
+			t.Errorf("warned of %q, %v", s.Warnings, err)
+		}
+	})
 }
 
 // TestRetention: what is older than a conversation keeps is gone from the timeline and the search of that node, by

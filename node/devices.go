@@ -94,7 +94,10 @@ func (l *loop) announceLog(tx *store.Tx) error {
 		if l.maySay(c) != nil {
 			continue
 		}
-		if err := l.announceLogIn(tx, c); err != nil {
+		switch err := l.announceLogIn(tx, c); {
+		case inputError(err): // no number is left there, say: that must keep no other from hearing it
+			l.log.Error("a contact cannot be told of the renewed certificate", "error", err)
+		case err != nil:
 			return err
 		}
 	}

@@ -272,3 +272,25 @@ func TestBundlesOfOneContact(t *testing.T) {
 		}
 	})
 }
+
+// TestContactThatClosesAllNumbers: a contact who claims to hold events under every number that there is takes none of
+// them away: Ada goes on in that conversation, and in what she says in all.
+func TestContactThatClosesAllNumbers(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		m.meet(ctx, link(ctx, t, ada, false))
+		m.say(m.text("first"))
+		m.receipts()
+		for held := uint64(1); held < event.MaxSeq; held *= 1 << 20 {
+			body, err := event.Refused{Device: m.victim.Device, Upto: event.MaxSeq, Held: held, IDs: []event.ID{{1}}}.Append()
+			m.fatal("refuse", err)
+			m.say(m.event(event.Refusal, body))
+			m.receipts()
+		}
+		say(ctx, t, ada, "Mallory", "still here")
+		for _, name := range []string{"Augusta", "Ada"} {
+			if err := ada.SetName(ctx, name); err != nil {
+				t.Errorf("set the name: %v", err)
+			}
+		}
+	})
+}

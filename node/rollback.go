@@ -135,6 +135,9 @@ func (l *loop) setBack(tx *store.Tx, d *device, c *conversation, r event.Refused
 	}
 	l.wrote, l.flush = true, true // with the conversation's row: heads must not name an id that is gone
 	l.tellCopied(d, true)
+	// No more than an honest device asks for, after a home that was set back by 2^20
+	// events: who could close all numbers could silence the conversation for ever.
+	r.Upto = min(r.Upto, max(c.graph.Closed(l.acct.device), c.graph.Latest(l.acct.device).Seq)+2*closeAhead)
 	if err := l.closeNumbers(tx, c, l.acct.device, r.Upto); err != nil {
 		return err
 	}
