@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -68,6 +69,16 @@ func TestExchangeErrorIsWords(t *testing.T) {
 		}
 		if KindOf(got) != want || !errors.Is(got, err) {
 			t.Errorf("%v: kind %d, want %d, and the cause kept: %t", err, KindOf(got), want, errors.Is(got, err))
+		}
+	}
+}
+
+// TestShortErrorIsText: what is kept of a failed dial is text that can be stored, whatever the system said.
+func TestShortErrorIsText(t *testing.T) {
+	for n := range 4 {
+		long := strings.Repeat("x", 197+n) + strings.Repeat("ü", 20)
+		if got := shortError(errors.New(long)); !utf8.ValidString(got) || len([]rune(got)) > 200 {
+			t.Errorf("%q", got)
 		}
 	}
 }

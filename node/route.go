@@ -12,6 +12,7 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -199,8 +200,7 @@ func shortError(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "nobody answered in time"
 	}
-	s := err.Error()
-	return s[:min(len(s), 200)]
+	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
 }
 
 // ended sets when to try a device again whose link went. One that went at once
