@@ -1,6 +1,6 @@
 // The second implementation: reads every vector of the protocol and runs it, without any of our Go code. See README.md.
 //
-//   node main.mjs           every vector, then Olm against libolm; exits 1 with a list of what differs
+//   node main.mjs           every vector; exits 1 with a list of what differs
 //   node main.mjs --bites   changes one byte of each vector and fails if that goes unnoticed
 
 import fs from 'node:fs'
