@@ -15,12 +15,14 @@ const bundleFields = [[1, 'Suite', uint(16)], [2, 'Version', uint(16)], [3, 'ID'
 
 export function parseBundle(b, { Device, Now }) {
   if (b.length > MaxBundle) refuse('ErrBundle')
-  const v = under({}, 'ErrBundle', () => {
+  const v = under({ ErrSuite: 'ErrSuite' }, 'ErrBundle', () => {
     const [signature, body] = signed(b)
+    const m = decode(body)
+    const { Suite, Version } = read(m, bundleFields.slice(0, 2))
+    if (Suite !== 1 || Version !== 1) refuse('ErrSuite')
     verify(unhex(Device), 'kinloom/bundle/1', body, signature)
-    return read(decode(body), bundleFields)
+    return read(m, bundleFields)
   })
-  if (v.Suite !== 1 || v.Version !== 1) refuse('ErrSuite')
   if (v.Expiry <= Now || v.Expiry > Now + MaxLife) refuse('ErrExpired')
   return v
 }

@@ -84,11 +84,19 @@ func ParseBundle(b []byte, dev identity.DevicePublic, now time.Time) (Bundle, er
 		return Bundle{}, fmt.Errorf("%w: %d bytes", ErrBundle, len(b))
 	}
 	sig, body := b[:identity.SignatureSize], b[identity.SignatureSize:]
-	if err := enc.Unmarshal(body, &u); err != nil {
+	// These two first: nothing else of a later suite can be relied on.
+	var first struct {
+		Suite   uint16 `cbor:"1,keyasint"`
+		Version uint16 `cbor:"2,keyasint"`
+	}
+	if err := enc.Unmarshal(body, &first); err != nil {
 		return Bundle{}, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
-	if u.Suite != identity.Suite1 || u.Version != Version {
-		return Bundle{}, fmt.Errorf("%w: bundle of suite %d, version %d", ErrSuite, u.Suite, u.Version)
+	if first.Suite != identity.Suite1 || first.Version != Version {
+		return Bundle{}, fmt.Errorf("%w: bundle of suite %d, version %d", ErrSuite, first.Suite, first.Version)
+	}
+	if err := enc.Unmarshal(body, &u); err != nil {
+		return Bundle{}, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
 	if err := dev.Verify(identity.ContextBundle, body, sig); err != nil {
 		return Bundle{}, fmt.Errorf("%w: %w", ErrBundle, err)
