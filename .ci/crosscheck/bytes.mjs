@@ -91,8 +91,8 @@ export function lean(o) {
 export function varint(b, i, most, long, cut) {
   let v = 0n
   for (let n = 0; ; n++) {
-    if (n === most) refuse(long)
     if (i + n >= b.length) refuse(cut)
+    if (n === most) refuse(long)
     const x = b[i + n]
     v |= BigInt(x & 127) << BigInt(7 * n)
     if (x < 128) {

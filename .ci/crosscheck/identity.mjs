@@ -1,6 +1,6 @@
 // identity/SPEC.md: ids, device records, logs.
 
-import { ascii, cat, hex, lean, refuse, Refused, sha256, zeros } from './bytes.mjs'
+import { ascii, cat, hex, lean, refuse, Refused, sha256, under, zeros } from './bytes.mjs'
 import { bstr, decode, int, list, read, tstr, uint, write } from './cbor.mjs'
 import { edKey, verify, xKey } from './keys.mjs'
 
@@ -40,11 +40,7 @@ function parseDID(b) {
   }
   const raw = bin(n.toString(16).padStart(68, '0')), key = raw.subarray(2)
   if (raw.length !== 34 || did(key) !== s) refuse('ErrDID')
-  try {
-    edKey(key)
-  } catch {
-    refuse('ErrDID')
-  }
+  under({}, 'ErrDID', () => edKey(key))
   return hex(key)
 }
 

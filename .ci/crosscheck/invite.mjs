@@ -70,13 +70,13 @@ function unbase45(s) {
   const out = []
   for (let i = 0; i < s.length; i += 3) {
     const group = s.slice(i, i + 3)
-    if (group.length === 1) refuse('ErrInviteTruncated')
     let v = 0
     for (const c of [...group].reverse()) {
       const k = Base45.indexOf(c)
       v = k < 0 ? refuse('ErrInviteBroken') : v * 45 + k
     }
-    if (v >= (group.length === 3 ? 65536 : 256)) refuse('ErrInviteBroken')
+    if (v > 65535) refuse('ErrInviteBroken')
+    if (group.length === 1 || (group.length === 2 && v > 255)) break // the rest of it was cut off
     out.push(...(group.length === 3 ? [v >> 8, v & 255] : [v]))
   }
   return Buffer.from(out)
@@ -84,16 +84,20 @@ function unbase45(s) {
 
 function unbase64(s) {
   if (!/^[A-Za-z0-9_-]*$/.test(s)) refuse('ErrInviteBroken')
-  if (s.length % 4 === 1) refuse('ErrInviteTruncated')
-  return Buffer.from(s, 'base64url')
+  return Buffer.from(s, 'base64url') // a lone character at the end is the rest of a cut, and passed over
 }
+
+const trim = s => s.replace(/^[\t\r\n <>"'`]+|[\t\r\n<>"'`]+$/g, '')
 
 // parseInvite reads both text forms. Each has one spelling: what was read is written again and compared.
 export function parseInvite(b, { Now } = {}) {
-  const text = b.toString().replace(/^[\s<>()[\]{}"'“”‘’«»]+|[\s<>()[\]{}"'“”‘’«»]+$/g, '')
-  const link = text.startsWith(Link)
-  if (!link && !text.startsWith(QR)) refuse('ErrInviteForeign')
-  const rest = link ? text.slice(Link.length).replace(/\s/g, '') : text.slice(QR.length).replace(/[\r\n]/g, '')
+  const closed = trim(b.toString().replace(/\s/g, '')), link = closed.startsWith(Link)
+  const text = link ? closed : trim(b.toString()).replace(/[\t\r\n]/g, '')
+  if (!link && !text.startsWith(QR)) {
+    const begun = s => s.startsWith(closed) && closed.length >= 'kinloom'.length
+    refuse(begun(Link) || begun(QR) ? 'ErrInviteTruncated' : 'ErrInviteForeign')
+  }
+  const rest = text.slice(link ? Link.length : QR.length)
   const payload = link ? unbase64(rest) : unbase45(rest)
   const v = parsePayload(payload)
   if ((link ? payload.toString('base64url') : base45(payload)) !== rest) refuse('ErrInviteBroken')
