@@ -1,5 +1,5 @@
-// Olm (3DH and Double Ratchet) as far as the first chain of a session goes, messages as bytes, and the pickles of
-// libolm. The rest of the ratchet is libolm's own: olm-live.mjs.
+// Olm (3DH and Double Ratchet): messages as bytes, opening them in a new session or from a state, and the pickles of
+// libolm. libolm itself comes in libolm.mjs; it cannot give a plaintext that is no text.
 
 import crypto from 'node:crypto'
 import { ascii, cat, expand, extract, hmac, putVarint, refuse, same, varint, zeros } from './bytes.mjs'
@@ -34,20 +34,39 @@ export function parse(b, names) {
 export const parsePrekey = b => parse(b, { 0x0a: 'oneTime', 0x12: 'base', 0x1a: 'identity', 0x22: 'message' })
 export const parseNormal = b => parse(b.subarray(0, -Mac), { 0x0a: 'ratchet', 0x10: 'counter', 0x22: 'text' })
 
+// read opens a message with the chain key `chain` of the index `at`.
+function read(b, chain, at) {
+  const m = parseNormal(b)
+  if (m.version !== Version || m.counter < at) refuse('ErrOlm')
+  for (let n = BigInt(at); n < m.counter; n++) chain = hmac(chain, Buffer.from([2]))
+  const keys = hkdf(zeros(0), hmac(chain, Buffer.from([1])), 'OLM_KEYS', 80)
+  if (!same(hmac(keys.subarray(32, 64), b.subarray(0, -Mac)).subarray(0, Mac), b.subarray(-Mac))) refuse('ErrOlm')
+  const d = crypto.createDecipheriv('aes-256-cbc', keys.subarray(0, 32), keys.subarray(64))
+  return { ratchet: m.ratchet, plain: cat(d.update(m.text), d.final()) }
+}
+
+// resume opens one message from the state of a session in the layout of libolm's pickle: on a chain that is there, or
+// on a new one, for which the ratchet turns.
+export function resume(state) {
+  let i = 4 + 1 + 3 * 32 // version, received, the three keys of the start
+  const take = n => state.subarray(i, i += n)
+  const list = f => Array.from({ length: take(4).readUInt32BE() }, f)
+  const root = take(32)
+  const senders = list(() => ({ public: take(32), private: take(32), key: take(32), at: take(4).readUInt32BE() }))
+  const receivers = list(() => ({ ratchet: take(32), key: take(32), at: take(4).readUInt32BE() }))
+  return b => {
+    const { ratchet } = parseNormal(b)
+    const chain = receivers.find(r => same(r.ratchet, ratchet))
+    if (chain) return read(b, chain.key, chain.at)
+    return read(b, hkdf(root, agree(senders[0].private, ratchet), 'OLM_RATCHET', 64).subarray(32), 0)
+  }
+}
+
 // firstChain is the receiving side of a new session, with the private keys of the one it was started to.
 export function firstChain({ ownIdentity, ownOneTime, identity, base }) {
   const secret = cat(agree(ownOneTime, identity), agree(ownIdentity, base), agree(ownOneTime, base))
   const start = hkdf(zeros(0), secret, 'OLM_ROOT', 64).subarray(32)
-  return b => {
-    const m = parseNormal(b)
-    if (m.version !== Version) refuse('ErrOlm')
-    let chain = start
-    for (let n = 0n; n < m.counter; n++) chain = hmac(chain, Buffer.from([2]))
-    const keys = hkdf(zeros(0), hmac(chain, Buffer.from([1])), 'OLM_KEYS', 80)
-    if (!same(hmac(keys.subarray(32, 64), b.subarray(0, -Mac)).subarray(0, Mac), b.subarray(-Mac))) refuse('ErrOlm')
-    const d = crypto.createDecipheriv('aes-256-cbc', keys.subarray(0, 32), keys.subarray(64))
-    return { ratchet: m.ratchet, plain: cat(d.update(m.text), d.final()) }
-  }
+  return b => read(b, start, 0)
 }
 
 // Pickles: AES-256-CBC and 8 bytes of an HMAC, under keys that a password gives, in base64 without padding.

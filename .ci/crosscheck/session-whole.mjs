@@ -1,45 +1,22 @@
-// protocol/session/testdata/session.json: the key schedule of SPEC 3, and cells opened from the secrets beside them.
+// protocol/session/testdata/session.json and exchange.json: the key schedule of SPEC 3, and cells opened from the secrets
+// beside them.
 
-import { ascii, cat, expand, extract, gcmOpen, hex, hkdf, hmac, refuse, sha256, unhex, u16, u32, u64, zeros } from './bytes.mjs'
+import { ascii, cat, gcmOpen, hex, refuse, same, unhex, zeros } from './bytes.mjs'
 import { messages as eventMessages } from './event.mjs'
-import { recipient, xwing } from './hpke.mjs'
+import { recipient } from './hpke.mjs'
 import { deviceID } from './identity.mjs'
 import { edPublic, xPublic } from './keys.mjs'
-import { firstChain } from './olm.mjs'
+import { firstChain, resume } from './olm.mjs'
+import { aad, binding, CapsuleSize, EncSize, info, Label, schedule, secretsOf, tag, transcript } from './session-keys.mjs'
 import { parseBundle, parseCapsule, parseInner, parseOuter } from './session.mjs'
 import { parseCell } from './wire.mjs'
 
-const Label = 'kinloom/session/1', EncSize = 1120, CapsuleSize = 345 + 16
-const byte = n => Buffer.from([n])
-
-function transcript(c, recipient, bundle, olmKey, enc) {
-  const h = k => unhex(c[k])
-  return sha256(ascii(Label), u16(c.Suite), u32(c.Epoch), h('Record'), h('YourRecord'), h('Head'), h('YourHead'), h('Device'), recipient,
-    bundle, olmKey, h('OlmBase'), h('OlmRatchet'), enc, c.Previous ? h('Previous') : zeros(16))
+const side = s => {
+  const key = edPublic(unhex(s.DeviceSeed)), olmSeed = unhex(s.OlmSeed)
+  return { person: unhex(s.Person), key, device: deviceID(key), olmSeed, olm: xPublic(olmSeed), record: s.RecordHash, head: s.Head }
 }
 
-function schedule(exported, next, carry, transcript) {
-  const root = extract(transcript, cat(exported, next, carry))
-  const label = (name, d) => cat(ascii(`${Label} ${name}`), d === undefined ? zeros(0) : byte(d))
-  return {
-    id: expand(root, label('id'), 16), next: expand(root, label('next'), 32),
-    key: [0, 1].map(d => expand(root, label('key', d), 32)), tag: [0, 1].map(d => expand(root, label('tag', d), 32)),
-  }
-}
-
-const tag = (key, nonce) => hmac(key, nonce).subarray(0, 8)
-const binding = (transcript, seq, from, to, conversation) => sha256(ascii('kinloom/binding/1'), transcript, u64(seq), from, to, conversation)
-const aad = (session, from, to, d, form) => cat(ascii('kinloom/msg/1'), u16(1), u16(1), session, from, to, byte(d), byte(form))
-
-// secretsOf makes all that a bundle holds of its seed: SPEC 1.
-function secretsOf(seed) {
-  const part = (name, n) => hkdf(seed, ascii(`kinloom/bundle/1 ${name}`), n)
-  return { xwing: xwing(part('xwing', 32)), olm: part('olm', 32), intro: part('intro', 32), id: part('id', 8) }
-}
-
-export const wholeFile = 'protocol/session/testdata/session.json'
-
-export function whole(w) {
+function comparing() {
   const bad = []
   let n = 0
   const equal = (what, got, want) => {
@@ -47,10 +24,13 @@ export function whole(w) {
     if (Buffer.isBuffer(got)) got = hex(got)
     if (got !== want) bad.push(`${what} is ${got}, want ${want}`)
   }
-  const sides = w.Sides.map(s => ({
-    person: unhex(s.Person), key: edPublic(unhex(s.DeviceSeed)), device: deviceID(edPublic(unhex(s.DeviceSeed))), olmSeed: unhex(s.OlmSeed),
-    olm: xPublic(unhex(s.OlmSeed)), record: s.RecordHash, head: s.Head,
-  }))
+  return { bad, equal, count: () => n }
+}
+
+// derived works session.json through.
+function derived(w) {
+  const { bad, equal, count } = comparing()
+  const sides = w.Sides.map(side)
   const [a, b] = sides
   const conversation = unhex(eventMessages.PairID.parse(cat(a.person, b.person)).Conversation)
 
@@ -78,42 +58,98 @@ export function whole(w) {
   equal('Olm identity', b.olm, u.OlmIdentity)
   equal('X-Wing key', secrets.xwing.public, u.XWing)
 
-  // The cells open.
-  let seq = 0
-  for (const cell of w.Cells) {
-    if (cell.From !== 0) refuse('a cell that does not come from the first side')
-    const o = open(unhex(cell.Cell), a, b, u, secrets)
-    equal('session of a cell', o.session, cell.Session)
-    equal('tag of a cell', o.tag, hex(tag(unhex(u.IntroTag), o.nonce)))
-    const texts = []
-    for (const item of o.items) {
-      const { plain, ratchet } = o.olm(unhex(item.Olm))
-      equal('ratchet key', ratchet, o.capsule.OlmRatchet)
-      const inner = parseInner(plain.subarray(32))
-      const control = inner.Type >= 16
-      equal('binding of a message', plain.subarray(0, 32), hex(binding(o.transcript, item.Seq, a.device, b.device, control ? zeros(32) : conversation)))
-      if (!control) texts.push(unhex(inner.Payload).toString())
-      equal('seq', item.Seq, ++seq)
-    }
-    equal('texts', texts.join(' '), cell.Texts.join(' '))
-  }
-  return [n, bad]
+  // The cells open, each by itself, as the start stands in front of both.
+  const state = new Sessions(sides, [{ ...secrets, tagged: true }])
+  for (const cell of w.Cells) check(state, cell, {}, equal)
+  return [count(), bad]
 }
 
-// open does what the answering side does with a cell in start form.
-function open(b, from, to, bundle, secrets) {
-  const sealed = unhex(parseCell(b).Sealed)
-  let i = 0
-  const take = n => sealed.subarray(i, i += n)
-  const nonce = take(12), mark = take(8), enc = take(EncSize), box = take(CapsuleSize), body = sealed.subarray(i)
-  const hpke = recipient(secrets.xwing, enc, cat(ascii('kinloom/start/1'), u16(1), secrets.id, to.device))
-  const capsule = parseCapsule(hpke.open(box))
-  for (const [name, want] of Object.entries({ Device: hex(from.device), Record: from.record, Head: from.head, YourRecord: to.record, YourHead: to.head })) {
-    if (capsule[name] !== want) refuse(`${name} of the capsule`)
+// exchange opens the cells of exchange.json: of both sides, two renewals among them.
+function exchange(w) {
+  const { bad, equal, count } = comparing()
+  const sides = w.Sides.map(side)
+  const state = new Sessions(sides, [{ ...secretsOf(unhex(w.BundleSeed)), tagged: true }, ...w.AdvertSeeds.map(s => secretsOf(unhex(s)))])
+  const u = parseBundle(unhex(w.Bundle), { Device: hex(sides[1].key), Now: w.Now })
+  equal('bundle id', state.secrets[0].id, u.ID)
+  const adverts = []
+  for (const cell of w.Cells) adverts.push(...check(state, cell, cell.Olm, equal))
+  for (const s of state.secrets.slice(1)) {
+    const told = adverts.find(a => a.ID === hex(s.id)) ?? {}
+    equal('advertised X-Wing key', s.xwing.public, told.XWing)
+    equal('advertised Olm key', xPublic(s.olm), told.OlmKey)
   }
-  const hash = transcript(capsule, to.device, secrets.id, unhex(bundle.OlmKey), enc)
-  const k = schedule(hpke.export(ascii(Label), 32), zeros(32), zeros(32), hash)
-  const outer = parseOuter(gcmOpen(k.key[0], nonce, body, aad(k.id, from.device, to.device, 0, 1)))
-  const olm = firstChain({ ownIdentity: to.olmSeed, ownOneTime: secrets.olm, identity: from.olm, base: unhex(capsule.OlmBase) })
-  return { nonce, tag: mark, session: k.id, transcript: hash, capsule, items: outer.Items, olm }
+  equal('sessions', state.sessions.size, new Set(w.Cells.map(c => c.Session)).size)
+  return [count(), bad]
 }
+
+// check opens a cell and compares all that is known of it. It returns the keys that were advertised in it.
+function check(state, cell, olm, equal) {
+  const from = state.sides[cell.From], to = state.sides[1 - cell.From]
+  const conversation = unhex(eventMessages.PairID.parse(cat(from.person, to.person)).Conversation)
+  const o = state.open(unhex(cell.Cell), cell.From, olm)
+  equal('session of a cell', o.id, cell.Session)
+  const texts = [], adverts = []
+  for (const item of o.items) {
+    const { plain, ratchet } = o.olm(unhex(item.Olm))
+    if (o.capsule) equal('ratchet key', ratchet, o.capsule.OlmRatchet)
+    const inner = parseInner(plain.subarray(32)), control = inner.Type >= 16
+    equal('binding of a message', plain.subarray(0, 32), hex(binding(o.transcript, item.Seq, from.device, to.device, control ? zeros(32) : conversation)))
+    if (!control) texts.push(unhex(inner.Payload).toString())
+    if (inner.Advert) adverts.push(inner.Advert)
+  }
+  equal('texts', texts.join(' '), cell.Texts.join(' '))
+  return adverts
+}
+
+// Sessions is what both sides know: SPEC 2 to 4 from the answering side.
+class Sessions {
+  constructor(sides, secrets) {
+    Object.assign(this, { sides, secrets, sessions: new Map() })
+  }
+
+  open(b, sender, olm) {
+    const sealed = unhex(parseCell(b).Sealed)
+    const nonce = sealed.subarray(0, 12), mark = sealed.subarray(12, 20), rest = sealed.subarray(20)
+    const [from, to] = [this.sides[sender], this.sides[1 - sender]]
+    const found = []
+    for (const s of this.sessions.values()) {
+      const d = s.initiator === sender ? 0 : 1
+      if (!same(tag(s.tag[d], nonce), mark)) continue
+      found.push(() => ({ ...s, body: gcmOpen(s.key[d], nonce, rest, aad(s.id, from.device, to.device, d, 0)), olm: resume(unhex(olm[hex(s.id)])) }))
+      for (const k of this.secrets.filter(k => !k.tagged)) found.push(() => this.start(rest, nonce, sender, k, s, olm))
+    }
+    for (const k of this.secrets.filter(k => k.tagged && same(tag(k.intro, nonce), mark))) {
+      found.push(() => this.start(rest, nonce, sender, k, null, olm))
+    }
+    for (const f of found) {
+      try {
+        const o = f()
+        return { ...o, items: parseOuter(o.body).Items ?? [] }
+      } catch (e) {
+        if (e.refusal !== 'ErrOpen') throw e // a tag is a hint: only the AEAD decides
+      }
+    }
+    return refuse('no session or keys open a cell')
+  }
+
+  start(b, nonce, sender, keys, previous, olm) {
+    const [from, to] = [this.sides[sender], this.sides[1 - sender]]
+    const enc = b.subarray(0, EncSize), box = b.subarray(EncSize, EncSize + CapsuleSize), sealed = b.subarray(EncSize + CapsuleSize)
+    const hpke = recipient(keys.xwing, enc, info(keys.id, to.device))
+    const capsule = parseCapsule(hpke.open(box))
+    const expected = { Device: hex(from.device), Record: from.record, Head: from.head, YourRecord: to.record, YourHead: to.head, Previous: previous ? hex(previous.id) : undefined }
+    for (const [name, want] of Object.entries(expected)) {
+      if (capsule[name] !== want) refuse(`${name} of a capsule`)
+    }
+    const carry = previous ? resume(unhex(olm[hex(previous.id)]))(unhex(capsule.Carry)).plain : zeros(32)
+    const hash = transcript(capsule, to.device, keys.id, xPublic(keys.olm), enc)
+    const k = schedule(hpke.export(ascii(Label), 32), previous ? previous.next : zeros(32), carry, hash)
+    const body = gcmOpen(k.key[0], nonce, sealed, aad(k.id, from.device, to.device, 0, 1))
+    const s = { ...k, initiator: sender, transcript: hash }
+    this.sessions.set(hex(k.id), s)
+    const first = firstChain({ ownIdentity: to.olmSeed, ownOneTime: keys.olm, identity: from.olm, base: unhex(capsule.OlmBase) })
+    return { ...s, capsule, body, olm: first }
+  }
+}
+
+export const wholes = { 'protocol/session/testdata/session.json': derived, 'protocol/session/testdata/exchange.json': exchange }

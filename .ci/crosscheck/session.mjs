@@ -4,7 +4,6 @@ import { cat, hex, isZero, lean, number, putVarint, refuse, under, unhex, u16, u
 import { bool, bstr, decode, int, read, uint, write } from './cbor.mjs'
 import { signed } from './identity.mjs'
 import { verify } from './keys.mjs'
-export { whole, wholeFile } from './session-whole.mjs'
 
 const MaxBundle = 4096, MaxPayload = 14336, MaxSeq = 4000n, MaxMissing = 32n, maxRuns = 64n, maxInRuns = 2000n, MaxLife = 33 * 86400
 const CarryRoom = 96
