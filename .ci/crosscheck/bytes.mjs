@@ -62,10 +62,10 @@ export function expand(key, info, n) {
 }
 export const hkdf = (secret, info, n) => expand(extract(zeros(0), secret), info, n)
 
-// AES-256-GCM with the tag behind the text.
-export function gcmOpen(key, nonce, sealed, aad) {
+// AES-256-GCM and ChaCha20-Poly1305 with the tag behind the text.
+const opener = cipher => (key, nonce, sealed, aad) => {
   if (sealed.length < 16) refuse('ErrOpen')
-  const d = crypto.createDecipheriv('aes-256-gcm', key, nonce)
+  const d = crypto.createDecipheriv(cipher, key, nonce, { authTagLength: 16 })
   d.setAAD(aad)
   d.setAuthTag(sealed.subarray(-16))
   const plain = d.update(sealed.subarray(0, -16))
@@ -76,6 +76,8 @@ export function gcmOpen(key, nonce, sealed, aad) {
   }
   return plain
 }
+export const gcmOpen = opener('aes-256-gcm')
+export const chachaOpen = opener('chacha20-poly1305')
 
 // number is how a vector writes an integer: a number if JavaScript has it exactly, else its decimal digits.
 export const number = n => n <= BigInt(Number.MAX_SAFE_INTEGER) && n >= -BigInt(Number.MAX_SAFE_INTEGER) ? Number(n) : String(n)

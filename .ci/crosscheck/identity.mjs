@@ -28,7 +28,7 @@ function base58(b) {
   return s
 }
 
-const did = key => 'did:key:z' + base58(cat(Buffer.from([0xed, 1]), key))
+export const did = key => 'did:key:z' + base58(cat(Buffer.from([0xed, 1]), key))
 
 function parseDID(b) {
   const s = b.toString(), head = 'did:key:z'

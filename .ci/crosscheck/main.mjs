@@ -10,13 +10,14 @@ import * as contact from './contact.mjs'
 import * as dm from './dm.mjs'
 import * as event from './event.mjs'
 import * as identity from './identity.mjs'
+import * as keyfile from './keyfile.mjs'
 import { wholes } from './session-whole.mjs'
 import * as session from './session.mjs'
 import * as wire from './wire.mjs'
 
 const root = new URL('../../', import.meta.url)
 const folders = {
-  'identity': identity, 'protocol/wire': wire, 'protocol/event': event, 'protocol/contact': contact, 'protocol/dm': dm,
+  'identity': identity, 'identity/keyfile': keyfile, 'protocol/wire': wire, 'protocol/event': event, 'protocol/contact': contact, 'protocol/dm': dm,
   'protocol/session': { ...session, wholes },
 }
 const readJSON = path => JSON.parse(fs.readFileSync(new URL(path, root)))
@@ -33,7 +34,7 @@ function outcome(f) {
 
 const short = v => { const s = JSON.stringify(v); return s.length > 200 ? s.slice(0, 200) + '…' : s }
 const plain = v => typeof v === 'object' && !Array.isArray(v) ? lean(v) : v
-const tidy = (folder, v) => folder === 'identity' ? v : plain(v)
+const tidy = (folder, v) => folder.startsWith('identity') ? v : plain(v)
 
 // check runs one vector and returns what is wrong with it.
 function check(folder, message, v) {
