@@ -107,5 +107,5 @@ const opened = how => ({ parse: b => parse(how, b), growing: true })
 
 export const messages = {
   ...Object.fromEntries(['passphrase', 'outside', 'words', 'nothing'].map(how => [`key-file/${how}`, opened(how)])),
-  words: { parse: words, derived: true },
+  words: { parse: words, derived: true, rounds: true }, // one blank is as good as another
 }

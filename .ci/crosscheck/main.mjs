@@ -110,7 +110,7 @@ function bite(folder, message, v, count) {
     return check(folder, message, { ...v, ...changed }).length > 0
   }
   if (!noticed({ expect: alter(v.expect) })) unseen.push('a changed value goes unnoticed')
-  // Sizes are rounded, and what stands behind the end of a log is not read.
+  // Sizes and blanks are taken together, and what stands behind the end of a log is not read.
   if (v.hex === '' || v.name.includes('unknown') || message.rounds || v.expect.ends) return unseen
   for (const at of new Set([0, v.hex.length / 4, v.hex.length / 2 - 1].map(Math.floor))) {
     const b = Buffer.from(v.hex, 'hex')
