@@ -79,7 +79,8 @@ function run(bites) {
     for (const [file, whole] of Object.entries(wholes)) {
       if (bites) wrong.push(...biteWhole(whole, file, count))
       else {
-        const [n, bad] = whole(readJSON(file))
+        const result = outcome(() => whole(readJSON(file)))
+        const [n, bad] = Array.isArray(result) ? result : [0, [`ends with ${result}`]]
         count['in ' + file.replace(/.*[/]/, '')] = n
         wrong.push(...bad.map(w => `${file}: ${w}`))
       }
