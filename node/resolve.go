@@ -103,6 +103,15 @@ func (v *view) conversationOf(who string) (store.Conversation, error) {
 	return resolveConversation(v.tx, b, who)
 }
 
+// conversationIn is conversationOf inside a transaction of the loop.
+func conversationIn(tx *store.Tx, who string) (store.Conversation, error) {
+	b, err := newBook(tx)
+	if err != nil {
+		return store.Conversation{}, err
+	}
+	return resolveConversation(tx, b, who)
+}
+
 func resolveConversation(tx *store.Tx, b *book, who string) (store.Conversation, error) {
 	if b, err := hex.DecodeString(who); err == nil && len(b) == 32 {
 		c, err := tx.ConversationByID(event.ConversationID(b))

@@ -163,11 +163,7 @@ func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
 // ClearConversation deletes what was said in a conversation, on this node only.
 func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, err error) {
 	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
-		b, err := newBook(tx)
-		if err != nil {
-			return err
-		}
-		c, err := resolveConversation(tx, b, who)
+		c, err := conversationIn(tx, who)
 		if err != nil {
 			return err
 		}
@@ -198,11 +194,7 @@ func (n *Node) UpdateConversation(ctx context.Context, who string, u Conversatio
 	}
 	var id event.ConversationID
 	err := n.change(ctx, func(l *loop, tx *store.Tx) error {
-		b, err := newBook(tx)
-		if err != nil {
-			return err
-		}
-		found, err := resolveConversation(tx, b, who)
+		found, err := conversationIn(tx, who)
 		if err != nil {
 			return err
 		}

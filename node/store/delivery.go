@@ -104,8 +104,8 @@ func (tx *Tx) DeliveryOf(conversation Row, seq uint64) ([]Delivery, error) {
 		return nil, err
 	}
 	var all []Delivery
-	for _, device := range devices {
-		d, found, err := tx.runOf(conversation, device, seq)
+	for _, c := range devices {
+		d, found, err := tx.runOf(conversation, c.device, seq)
 		if err != nil {
 			return nil, err
 		}
@@ -130,17 +130,21 @@ func (tx *Tx) runOf(conversation, device Row, seq uint64) (Delivery, bool, error
 	return Delivery{}, false, nil
 }
 
+// confirmer is a device that confirmed something, and whose it is, 0 if that is not known.
+type confirmer struct{ device, contact Row }
+
 // deliveredTo gives the devices that confirmed anything in a conversation.
-func (tx *Tx) deliveredTo(conversation Row) ([]Row, error) {
-	var all []Row
-	device := Row(-1)
+func (tx *Tx) deliveredTo(conversation Row) ([]confirmer, error) {
+	var all []confirmer
+	c := confirmer{device: -1}
 	for {
-		found, err := tx.one("SELECT device FROM delivery INDEXED BY delivery_key WHERE conversation = ? AND device > ? ORDER BY device LIMIT 1",
-			func(st *sqlite3.Stmt) { device = Row(st.ColumnInt64(0)) }, conversation, device)
+		found, err := tx.one(`SELECT p.device, coalesce(d.contact, 0) FROM delivery p INDEXED BY delivery_key LEFT JOIN device d ON d.row = p.device
+			WHERE p.conversation = ? AND p.device > ? ORDER BY p.device LIMIT 1`,
+			func(st *sqlite3.Stmt) { c = confirmer{Row(st.ColumnInt64(0)), Row(st.ColumnInt64(1))} }, conversation, c.device)
 		if err != nil || !found {
 			return all, wrap("read deliveries", err)
 		}
-		all = append(all, device)
+		all = append(all, c)
 	}
 }
 
@@ -259,16 +263,13 @@ func (tx *Tx) progressOf(conversation Row) (*progress, error) {
 	if err != nil {
 		return nil, err
 	}
-	for device, more := Row(-1), true; more; {
-		var contact Row
-		more, err = tx.one(`SELECT p.device, d.contact FROM delivery p INDEXED BY delivery_key JOIN device d ON d.row = p.device
-			WHERE p.conversation = ? AND p.device > ? ORDER BY p.device LIMIT 1`,
-			func(st *sqlite3.Stmt) { device, contact = Row(st.ColumnInt64(0)), Row(st.ColumnInt64(1)) }, conversation, device)
-		if err != nil {
-			return nil, wrap("read deliveries", err)
-		}
-		if more && (contact != self.Row || p.kind == event.Self) {
-			p.devices = append(p.devices, device)
+	devices, err := tx.deliveredTo(conversation)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range devices {
+		if c.contact != self.Row || p.kind == event.Self {
+			p.devices = append(p.devices, c.device)
 		}
 	}
 	marks, err := tx.ReadMarks(conversation)

@@ -41,7 +41,7 @@ func (tx *Tx) DeliveredUpto(conversation Row, upto uint64) (highest uint64, err 
 	devices, err := tx.deliveredTo(conversation)
 	for _, d := range devices {
 		_, err := tx.one("SELECT last FROM delivery WHERE conversation = ? AND device = ? AND first <= ? ORDER BY first DESC LIMIT 1",
-			func(st *sqlite3.Stmt) { highest = max(highest, min(uint64(st.ColumnInt64(0)), upto)) }, conversation, d, upto)
+			func(st *sqlite3.Stmt) { highest = max(highest, min(uint64(st.ColumnInt64(0)), upto)) }, conversation, d.device, upto)
 		if err != nil {
 			return 0, wrap("read a delivery", err)
 		}

@@ -166,8 +166,7 @@ func (b *bench) latency(ctx context.Context) (_ []Figure, err error) {
 		b.progress("run %d: raw request %.0f us, raw event %.0f us, with its index row %.0f us; message %.0f us, p99 %.0f us",
 			i+1, median(r), median(e), median(w), median(m), percentile(m, 0.99))
 	}
-	f := figure("one-at-a-time", median(messages), median(requests)+2*median(commits))
-	return []Figure{f}, nil
+	return []Figure{figure("one-at-a-time", median(messages), median(requests)+2*median(commits))}, nil
 }
 
 // pipeline measures many messages at once.
