@@ -47,9 +47,6 @@ func served(ctx context.Context, t *testing.T, ada, bob *node.Node) {
 // TestBundlesRunOut: who takes as many one-time keys as there are and uses none
 // keeps nobody from becoming a contact.
 func TestBundlesRunOut(t *testing.T) {
-	if testing.Short() {
-		t.Skip("1,100 exchanges")
-	}
 	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
 		invite := link(ctx, t, ada, true)
 		for range 1100 {

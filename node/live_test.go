@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,18 +86,7 @@ func TestRecoveryOnALiveRoute(t *testing.T) {
 				heard := map[*home]func() []string{first: arrivals(ctx, first)}
 				s.start(t, second)
 				heard[second] = arrivals(ctx, second)
-				begin := time.Now()
-				for _, h := range s.homes {
-					for _, m := range waiting[h] {
-						delivered(ctx, t, h.Node, m)
-					}
-				}
-				if took := time.Since(begin); took > liveWithin {
-					t.Errorf("all was delivered after %v, want within %v", took, liveWithin)
-				}
-				soon(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "three"), liveWithin)
-				soon(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "four"), liveWithin)
-				both(ctx, t, ada, bob, strings.Join(append(want, "three", "four"), "|"))
+				recovers(ctx, t, ada, bob, waiting, want, liveWithin)
 				for h, from := range map[*home]*home{ada: bob, bob: ada} {
 					var sent []string
 					for _, m := range waiting[from] {

@@ -188,18 +188,7 @@ func TestSessionsLostOnOneSide(t *testing.T) {
 					s.start(t, first)
 					time.Sleep(20 * time.Minute)
 					s.start(t, second)
-					begin := time.Now()
-					for _, h := range []*home{ada, bob} {
-						for _, m := range waiting[h] {
-							delivered(ctx, t, h.Node, m)
-						}
-					}
-					if took := time.Since(begin); took > recovered {
-						t.Errorf("all was delivered after %v, want within %v", took, recovered)
-					}
-					soon(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "three"), recovered)
-					soon(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "four"), recovered)
-					both(ctx, t, ada, bob, strings.Join(append(want, "three", "four"), "|"))
+					recovers(ctx, t, ada, bob, waiting, want, recovered)
 				})
 			})
 		}
@@ -299,4 +288,22 @@ func TestBothExpired(t *testing.T) {
 			})
 		}
 	}
+}
+
+// recovers wants all that waits delivered in time, two more messages as soon, and
+// the same on both sides then.
+func recovers(ctx context.Context, t *testing.T, ada, bob *home, waiting map[*home][]node.Message, want []string, within time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	for _, h := range []*home{ada, bob} {
+		for _, m := range waiting[h] {
+			delivered(ctx, t, h.Node, m)
+		}
+	}
+	if took := time.Since(begin); took > within {
+		t.Errorf("all was delivered after %v, want within %v", took, within)
+	}
+	soon(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "three"), within)
+	soon(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "four"), within)
+	both(ctx, t, ada, bob, strings.Join(append(want, "three", "four"), "|"))
 }
