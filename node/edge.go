@@ -306,7 +306,7 @@ func (e *edge) open(ctx context.Context, id peer.ID, addrs []multiaddr.Multiaddr
 func (e *edge) link(s network.Stream, dialled bool) *link {
 	path, _ := e.n.net.Connected(s.Conn().RemotePeer())
 	k := &link{
-		peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
+		stream: s, peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
 		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells),
 	}
 	if path.Route == p2p.LAN {
@@ -343,6 +343,9 @@ func (e *edge) run(ctx context.Context, k *link) {
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		e.n.cfg.Log.Debug("a link ended", "peer", k.peer.ShortString(), "error", err)
+	}
+	if k.stale.Load() {
+		_ = k.stream.Conn().Close() // nobody may be there any more to be told
 	}
 	e.hand(met{link: k, gone: true})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -27,6 +28,7 @@ const (
 // dm connection. Its methods never wait, so the loop may call them.
 type link struct {
 	conn    *dm.Conn
+	stream  network.Stream // below conn
 	peer    peer.ID
 	route   uint8
 	addr    string
@@ -46,6 +48,7 @@ type link struct {
 
 	out     chan []byte
 	starved atomic.Bool // the loop has more and found no room
+	stale   atomic.Bool // a newer one took its place: its connection goes with it
 	once    sync.Once
 	end     context.CancelFunc
 }
@@ -79,6 +82,12 @@ func (k *link) send(cell []byte, s session.ID) {
 
 // close ends the stream.
 func (k *link) close() { k.once.Do(k.end) }
+
+// replaced ends the stream and its connection.
+func (k *link) replaced() {
+	k.stale.Store(true)
+	k.close()
+}
 
 // nack tells the other side that one of its cells did not open.
 func (k *link) nack(id wire.CellID, code wire.Code) {

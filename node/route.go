@@ -299,6 +299,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		q.link, q.asked = k, time.Time{}
 		q.rewind()
 	}
+	l.replace(k)
 	l.touch(d)
 	now := l.now()
 	if now.Sub(d.Seen) < time.Minute && string(d.Transport) == string(k.peer) {
@@ -320,6 +321,17 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		}
 	}
 	return tx.PutDevice(&d.Device)
+}
+
+// replace ends the links that a device left behind. Whoever dials has no link that
+// it knows of: it has crashed, or moved to another network, and what it had before
+// would count against its share here until it times out.
+func (l *loop) replace(k *link) {
+	for old := range l.links {
+		if !k.dialled && !old.dialled && old.known && old.device == k.device && old.stream.Conn() != k.stream.Conn() && !old.since.After(k.since) {
+			l.then(old.replaced)
+		}
+	}
 }
 
 func isQUIC(a multiaddr.Multiaddr) bool {
