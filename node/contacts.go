@@ -271,17 +271,25 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 		if d.Person != p {
 			continue
 		}
-		if err := tx.DropOutbox(d.Row, "no longer a contact"); err != nil {
+		if err := l.forgetDevice(tx, d, "no longer a contact"); err != nil {
 			return err
 		}
-		d.queue.items, d.queue.sent, d.queue.tail = nil, 0, false
-		l.then(l.hub.gaveUp)
-		if link := d.queue.link; link != nil {
-			l.then(func() {
-				link.close()
-				link.edge.n.net.Protect(link.peer, false)
-			})
-		}
+	}
+	return nil
+}
+
+// forgetDevice drops what waits for one device and closes the way to it.
+func (l *loop) forgetDevice(tx *store.Tx, d *device, reason string) error {
+	if err := tx.DropOutbox(d.Row, reason); err != nil {
+		return err
+	}
+	d.queue.items, d.queue.sent, d.queue.tail = nil, 0, false
+	l.then(l.hub.gaveUp)
+	if link := d.queue.link; link != nil {
+		l.then(func() {
+			link.close()
+			link.edge.n.net.Protect(link.peer, false)
+		})
 	}
 	return nil
 }

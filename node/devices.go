@@ -8,6 +8,7 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/enc"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/kinloom/kinloom/protocol/session"
 )
@@ -195,7 +196,55 @@ func (l *loop) keepLog(tx *store.Tx, p identity.PersonID, log *identity.Log) err
 	if err := tx.PutLog(p, log.Entries()); err != nil {
 		return err
 	}
-	return tx.PutSetting(settingRival+p.String(), other, false)
+	if err := tx.PutSetting(settingRival+p.String(), other, false); err != nil {
+		return err
+	}
+	for id, d := range l.acct.devices {
+		if d.Person != p || id == l.acct.device || l.acct.certifies(d) {
+			continue
+		}
+		l.acct.sessions.Forget(id)
+		if err := l.forgetDevice(tx, d, "the device that it was for was revoked"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certifies says whether a device stands in its person's log: not when it was
+// revoked, nor when the root has voided what added it. Such a device is not heard.
+func (a *account) certifies(d *device) bool {
+	log, ok := a.logs[d.Person]
+	if !ok {
+		return false
+	}
+	state, ok := log.Device(d.ID)
+	return ok && !state.Revoked
+}
+
+// shutOut says that nothing of a device is to be taken.
+func (l *loop) shutOut(d *device) bool { return l.refused(d) || !l.acct.certifies(d) }
+
+// standing gives the log of a person that an exchange has proved, with what is
+// known of it here. An older log can still name a device that is no longer theirs:
+// that one is refused, as it must not speak for them again.
+func (l *loop) standing(tx *store.Tx, p contact.Peer) (*identity.Log, error) {
+	known, ok := l.acct.logs[p.Person()]
+	if !ok {
+		return p.Log, nil
+	}
+	merged, err := known.Merge(p.Log)
+	if errors.Is(err, identity.ErrFork) {
+		if err := l.keepLog(tx, p.Person(), merged); err != nil {
+			return nil, err
+		}
+		return nil, refused("Ask them over another way which devices are theirs.", "two versions of this person's device list exist")
+	}
+	if state, ok := merged.Device(p.Device()); !ok || state.Revoked {
+		l.log.Warn("refused a device that is no longer its person's", "device", p.Device().Short())
+		return nil, refused("Ask them for an invite of a device that they still use.", "the device that answered is no longer this person's")
+	}
+	return merged, nil
 }
 
 // settingRival begins the name under which the other side of a forked log lies.

@@ -214,18 +214,10 @@ func (n *Node) introduce(ctx context.Context) (contact.Self, error) {
 
 // befriend stores a person that an exchange has proved, with the device that
 // spoke and the conversation of the two.
-func (l *loop) befriend(tx *store.Tx, met contact.Met, state store.ContactState, addrs [][]byte) (*conversation, error) {
+func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state store.ContactState, addrs [][]byte) (*conversation, error) {
 	l.wrote = true
 	now, p := l.now(), met.Peer
 	person := p.Person()
-	log := p.Log
-	if known, ok := l.acct.logs[person]; ok {
-		merged, err := known.Merge(p.Log)
-		if errors.Is(err, identity.ErrFork) {
-			return nil, refused("Ask them over another way which devices are theirs.", "two versions of this person's device list exist")
-		}
-		log = merged
-	}
 	next := store.Contact{Person: person, Since: now, State: state}
 	back := false
 	if known, ok := l.acct.contacts[person]; ok {
@@ -307,6 +299,10 @@ func (l *loop) begin(tx *store.Tx, met contact.Met, addrs [][]byte) (*conversati
 	if err != nil {
 		return nil, err
 	}
+	log, err := l.standing(tx, p)
+	if err != nil {
+		return nil, err
+	}
 	_, known := l.acct.devices[p.Device()]
 	remote := session.Remote{Device: p.Device(), Record: p.Record, RecordHash: p.RecordHash, Head: p.Log.Head()}
 	if err = l.acct.sessions.Start(l.now(), remote, bundle); err != nil {
@@ -314,7 +310,7 @@ func (l *loop) begin(tx *store.Tx, met contact.Met, addrs [][]byte) (*conversati
 	}
 	var c *conversation
 	if err == nil {
-		c, err = l.befriend(tx, met, store.Accepted, addrs)
+		c, err = l.befriend(tx, met, log, store.Accepted, addrs)
 	}
 	if err != nil && !known {
 		l.acct.sessions.Forget(p.Device())
@@ -390,7 +386,15 @@ func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) 
 		if invite.Many && (!ok || known.State != store.Accepted) {
 			state, request = store.Request, true
 		}
-		if _, err := l.befriend(tx, met, state, nil); err != nil {
+		log, err := l.standing(tx, met.Peer)
+		if inputError(err) {
+			code = wire.CodeProof
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := l.befriend(tx, met, log, state, nil); err != nil {
 			return err
 		}
 		invite.Uses, invite.UsedBy = invite.Uses+1, person

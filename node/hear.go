@@ -26,7 +26,7 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 		l.then(in.link.close)
 		return nil
 	}
-	if d, ok := l.deviceOf(in.link); ok && l.refused(d) {
+	if d, ok := l.deviceOf(in.link); ok && l.shutOut(d) {
 		l.then(in.link.close) // unopened, so that it stays queued there and no receipt ever covers it
 		return nil
 	}
@@ -114,7 +114,7 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 			return err
 		}
 	}
-	if l.refused(d) {
+	if l.shutOut(d) {
 		l.refuse(d, from) // it came from a host that was not known for theirs
 		return nil
 	}
@@ -192,6 +192,9 @@ func (l *loop) missing(d *device, o session.Opened) error {
 // was used before is not kept, which is for the caller to tell.
 func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) (*clash, error) {
 	now := l.now()
+	if !l.acct.certifies(d) {
+		return nil, nil // an event before this one revoked it
+	}
 	c, ok := l.acct.convs[m.Conversation]
 	if !ok || !mayHear(c, d, l.acct.me) {
 		l.complain(d, "refused an event for a conversation that its device is not in", nil)

@@ -142,8 +142,8 @@ func (l *loop) unknown(in cellIn, u *session.UnknownDevice) bool {
 	if !ok || in.again {
 		return false
 	}
-	if l.refused(d) {
-		l.then(k.close) // nothing is asked of a blocked person
+	if l.shutOut(d) {
+		l.then(k.close) // nothing is asked of a blocked person, or of a revoked device
 		return true
 	}
 	if len(k.held) == heldMax {
