@@ -36,6 +36,8 @@ type device struct {
 	queue             queue
 	blamed            time.Time // when it was last complained of in the log
 	copied, copiedOwn time.Time // when the owner was told of a copy of it, and of one of this device
+	wantedAt          time.Time // since when its questions for gaps are counted
+	wanted            int       // numbers that were looked up for them
 }
 
 // conversation is one conversation and the pure state of its event graph.

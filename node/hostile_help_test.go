@@ -408,3 +408,18 @@ func (m *mallory) foreignCell() []byte {
 	_, _ = rand.Read(b) // never fails
 	return wire.AppendCell(nil, b)
 }
+
+// take hears all that comes and gives receipts for it.
+func (m *mallory) take() int {
+	m.t.Helper()
+	_, heard := m.receipts()
+	_, err := m.sessions.Prepare(time.Now(), m.victim.Device)
+	m.fatal("prepare", err)
+	m.sessions.Dirty()
+	for _, o := range m.sessions.Owing() {
+		cell, _, err := m.sessions.Pack(time.Now(), o.Device, o.Session, nil, wire.Padme)
+		m.fatal("pack", err)
+		m.fatal("send", m.send(dm.Cells{Cells: [][]byte{cell}}))
+	}
+	return len(heard)
+}

@@ -291,3 +291,35 @@ func TestContactThatClosesAllNumbers(t *testing.T) {
 		}
 	})
 }
+
+// TestContactThatWantsEverything: a contact that asks for all it was ever told, again
+// and again, is answered within a bound and keeps nobody else waiting.
+func TestContactThatWantsEverything(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		const said, limit = 1500, 4096
+		m.meet(ctx, link(ctx, t, ada, false))
+		m.say(m.text("first"))
+		m.receipts()
+		for i := range said {
+			say(ctx, t, ada, "Mallory", fmt.Sprint(i))
+		}
+		if n := m.take(); n < said {
+			t.Fatalf("heard %d events, want at least %d", n, said)
+		}
+		body, err := event.Wanted{Device: m.victim.Device, From: 1, To: event.MaxSeq}.Append()
+		m.fatal("want", err)
+		again := 0
+		for range 5 {
+			m.say(m.event(event.Want, body))
+			again += m.take()
+		}
+		if again < said || again > limit {
+			t.Errorf("five questions in a row brought %d events, want %d to %d", again, said, limit)
+		}
+		time.Sleep(time.Minute)
+		m.say(m.event(event.Want, body))
+		if n := m.take(); n < said {
+			t.Errorf("a question a minute later brought %d events, want at least %d", n, said)
+		}
+	})
+}

@@ -21,8 +21,11 @@ import (
 const (
 	// closeAhead is how far above what is known the numbers of a device are closed.
 	closeAhead = 1 << 20
-	// wantedMax is how many events one question for a gap brings.
-	wantedMax = 4096
+	// wantedMax is how many numbers are looked up for the questions of one device in
+	// wantedEvery. A cell holds a hundred questions, and each may be for everything
+	// that was ever said there.
+	wantedMax   = 4096
+	wantedEvery = time.Minute
 	// copiedEvery is how often the owner is told of one copied device.
 	copiedEvery = time.Hour
 
@@ -249,13 +252,20 @@ func (l *loop) wanted(tx *store.Tx, d *device, c *conversation, w event.Wanted) 
 	if w.Device != l.acct.device {
 		return nil
 	}
+	if now := l.now(); now.Sub(d.wantedAt).Abs() >= wantedEvery {
+		d.wantedAt, d.wanted = now, 0
+	}
+	if d.wanted >= wantedMax {
+		return nil
+	}
 	runs, err := tx.Delivered(c.Row, d.Row, w.From, w.To)
 	if err != nil {
 		return err
 	}
 	sent := 0
 	for _, run := range runs {
-		for seq := max(run.From, w.From); seq <= min(run.To, w.To) && sent < wantedMax; seq++ {
+		for seq := max(run.From, w.From); seq <= min(run.To, w.To) && d.wanted < wantedMax; seq++ {
+			d.wanted++
 			e, err := tx.EventByKey(c.Row, 0, seq)
 			if isNotFound(err) || err == nil && (e.Deleted || d.queue.has(e.Row)) {
 				continue
