@@ -419,3 +419,43 @@ func TestErrorsTellNothing(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestLateRubbish: what comes for a missing seq and does not open is asked for again
+// once, not with each copy of it: the questions would fill the sender's disk.
+func TestLateRubbish(t *testing.T) {
+	a, b := talking(t)
+	gone := a.seal(epoch0, b, "never sent")
+	b.open(epoch0, a.say(epoch0, b, "behind it"))
+	ask := func(os ...Opened) {
+		for _, o := range os {
+			for _, g := range o.Gaps {
+				if err := b.m.AskRepeat(epoch0, a.dev(), g.Session, g.Seqs); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		b.save()
+	}
+	ask(b.m.FlushPoll(epoch0)...)
+	end := len(gone.Inner) - 2
+	wrong := gone.Inner[end] ^ 1
+	for i := range 200 {
+		gone.Inner = append(gone.Inner[:end:end], wrong, byte(i))
+		cell, _, err := a.m.Pack(epoch0, b.dev(), gone.Session, []Sealed{gone}, wire.Padme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask(b.open(epoch0, cell))
+	}
+	asks := 0
+	for _, s := range b.m.sessions {
+		for _, c := range s.Control {
+			if c.Plain[0] == innerRepeat {
+				asks++
+			}
+		}
+	}
+	if asks != 1 {
+		t.Errorf("%d questions for one message wait, want 1", asks)
+	}
+}

@@ -439,6 +439,9 @@ func (t *tx) late(c *sess, it Item) error {
 	n, turned, err := c.decrypt(it.Seq, it.Olm)
 	if err != nil {
 		t.prints = t.prints[:len(t.prints)-1] // it may come again
+		if t.m.askedFor(c.Peer, c.ID, it.Seq) {
+			return nil // or each copy of it, from whoever makes them up, would be one more question
+		}
 		t.gap(Gap{Session: c.ID, Seqs: []uint64{it.Seq}, Lost: true})
 		return nil
 	}

@@ -286,6 +286,20 @@ func (m *Machine) asking(dev identity.DeviceID) bool {
 	return false
 }
 
+// askedFor reports whether a device was asked for a seq of a session and has not
+// taken note yet.
+func (m *Machine) askedFor(dev identity.DeviceID, session ID, seq uint64) bool {
+	return slices.ContainsFunc(m.peers[dev].sessions, func(s *sess) bool {
+		return !s.Closed && slices.ContainsFunc(s.Control, func(c control) bool {
+			if c.Plain[0] != innerRepeat {
+				return false
+			}
+			n, err := ParseInner(c.Plain)
+			return err == nil && n.Session == session && runs(n.Runs).has(seq)
+		})
+	})
+}
+
 func (m *Machine) passAll(now time.Time, ripe func(*sess) bool) []Opened {
 	var out []Opened
 	for _, id := range sortedIDs(m.waiting) {
