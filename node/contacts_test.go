@@ -238,6 +238,33 @@ func TestRemovedComesBack(t *testing.T) {
 	})
 }
 
+// TestRemovedStaysRemoved: whoever was removed does not come back by the invite of
+// then, which the same person may otherwise answer twice.
+func TestRemovedStaysRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, "", "Bob")
+		defer closeAll(t, ada, bob)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		link, err := ada.Invite(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bob.AddContact(ctx, link, node.AddOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ada.RemoveContact(ctx, "bob", false); err != nil {
+			t.Fatal(err)
+		}
+		_, err = bob.AddContact(ctx, link, node.AddOptions{})
+		wantKind(t, "the invite of before the removal", err, node.KindRefused, "used")
+		if contacts, err := ada.Contacts(ctx); err != nil || len(contacts) > 0 {
+			t.Errorf("Ada has %d contacts (%v), want none", len(contacts), err)
+		}
+	})
+}
+
 // TestPetnameIsNobodysName: a petname that another contact is shown by would
 // send to one what is meant for the other.
 func TestPetnameIsNobodysName(t *testing.T) {
