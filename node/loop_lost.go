@@ -74,6 +74,9 @@ func (l *loop) reload(ctx context.Context) error {
 	err := l.st.Read(ctx, func(tx *store.Tx) error {
 		acct, err := loadAccount(tx, l.secrets, l.cfg.Random, l.now())
 		if err == nil {
+			if l.acct != nil {
+				acct.sessions.DoubtAs(l.acct.sessions)
+			}
 			l.acct = acct
 		}
 		return err

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/store"
 )
 
 // copyHome keeps what the folder of a stopped home holds now.
@@ -220,4 +222,44 @@ func TestSetBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSetBackAndAFullDisk: a home is set back to a copy that was made while it ran, and a commit fails before anything is
+// said. The sessions of the copy stay in doubt when they are read again: what Ada receipted before is no receipt for
+// what Bob says now.
+func TestSetBackAndAFullDisk(t *testing.T) {
+	staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "one"))
+		delivered(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "two"))
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "three"))
+		s.pass(5 * time.Second)
+		synctest.Wait()
+		old := copyHome(t, bob)
+		for _, text := range []string{"b1", "b2", "b3"} {
+			delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", text))
+		}
+		s.pass(5 * time.Second)
+		s.stop(t, ada)
+		s.stop(t, bob)
+		setBack(t, bob, old)
+		s.start(t, bob)
+		if _, err := bob.FailCommits(ctx, node.Faults{Nth: 1, Cause: store.ErrDiskFull}); err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.SetName(ctx, "Robert"); err == nil {
+			t.Fatal("no commit failed")
+		}
+		s.pass(5 * time.Second)
+		var waiting []node.Message
+		for _, text := range []string{"new 1", "new 2", "new 3", "new 4"} {
+			waiting = append(waiting, say(ctx, t, bob.Node, "ada", text))
+		}
+		s.start(t, ada)
+		for _, m := range waiting {
+			delivered(ctx, t, bob.Node, m)
+			if got := texts(ctx, t, ada.Node, "bob"); !strings.Contains(got, m.Text) {
+				t.Errorf("%q is delivered, Ada reads %q", m.Text, got)
+			}
+		}
+	})
 }

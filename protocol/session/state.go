@@ -273,6 +273,16 @@ func (m *Machine) Doubt() {
 	}
 }
 
+// DoubtAs has this machine, read again from the same disk, doubt what the one of
+// before did: an older copy is not a newer one for having been read twice.
+func (m *Machine) DoubtAs(before *Machine) {
+	for id, s := range m.sessions {
+		if old := before.sessions[id]; old == nil || old.doubted {
+			s.doubted = true
+		}
+	}
+}
+
 // Info is what a user interface or a scheduler may want to know of a session.
 type Info struct {
 	Session   ID
