@@ -263,3 +263,29 @@ func TestSetBackAndAFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestSetBackWithWhatWaited: a home is set back to a copy that was made while a message waited. Ada has it, and had
+// more from the copy that went on: her receipt is above all that Bob knows of, and counts for what he does.
+func TestSetBackWithWhatWaited(t *testing.T) {
+	staged(t, func(ctx context.Context, t *testing.T, s *stage, ada, bob *home) {
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "one"))
+		delivered(ctx, t, ada.Node, say(ctx, t, ada.Node, "bob", "two"))
+		s.pass(5 * time.Second)
+		s.stop(t, ada)
+		waiting := say(ctx, t, bob.Node, "ada", "three")
+		s.pass(5 * time.Second)
+		synctest.Wait()
+		old := copyHome(t, bob)
+		s.start(t, ada)
+		delivered(ctx, t, bob.Node, waiting)
+		delivered(ctx, t, bob.Node, say(ctx, t, bob.Node, "ada", "four"))
+		s.pass(5 * time.Second)
+		s.stop(t, bob)
+		setBack(t, bob, old)
+		s.start(t, bob)
+		soon(ctx, t, bob.Node, waiting, time.Minute)
+		if got := texts(ctx, t, ada.Node, "bob"); got != "one|two|three|four" {
+			t.Errorf("Ada reads %q", got)
+		}
+	})
+}

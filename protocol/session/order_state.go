@@ -182,6 +182,10 @@ func (t *tx) pass(c *sess) {
 // receipt inside a session other than the cell's says nothing that its own
 // cells do not say again.
 func (t *tx) acknowledge(c *sess, k Mark) {
+	if c.doubted && k.Upto > c.Sent {
+		t.overtaken(c)
+		return
+	}
 	if c.ID != t.out.Session || k.Upto > c.Sent || k.Upto < c.Acked.Upto || k.Upto == c.Acked.Upto && len(k.Missing) >= len(c.Acked.Missing) {
 		return
 	}
@@ -194,6 +198,20 @@ func (t *tx) acknowledge(c *sess, k Mark) {
 		c.rows.control = true
 	}
 	t.out.Mark = &k
+}
+
+// overtaken takes that another copy of this state went on in a session: no mark in
+// it will speak of this one, so what waits for one is to be sealed anew.
+func (t *tx) overtaken(c *sess) {
+	var open []uint64
+	for seq := uint64(1); seq <= c.Sent; seq++ {
+		if !c.Acked.Covers(seq) && !c.Voided.has(seq) {
+			open = append(open, seq)
+		}
+	}
+	if len(open) > 0 {
+		t.repeat(c, c.ID, runsOf(open))
+	}
 }
 
 // repeat voids own seqs that the peer wants anew. Content of the caller is named
