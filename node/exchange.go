@@ -381,7 +381,7 @@ func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) 
 		case !invite.Many && invite.Uses > 0 && ok && known.State == store.Removed:
 			code = wire.CodeUsed // a removal is not undone by who was removed
 			return nil
-		case invite.Many && !ok && l.requests() >= requestsMax:
+		case invite.Many && (!ok || known.State == store.Removed) && l.requests() >= requestsMax:
 			code = wire.CodeBusy
 			return nil
 		}

@@ -62,19 +62,22 @@ func newMallory(t *testing.T, net *testnet.Net, i int) *mallory {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.host.Close() })
+	m.become()
+	return m
+}
+
+// become makes it another person, at the same place.
+func (m *mallory) become() {
+	m.t.Helper()
 	m.root, m.logKey, m.key, m.olm = identity.NewRootKey(seed()), identity.NewLogKey(seed()), identity.NewDeviceKey(seed()), seed()
 	now := time.Now()
+	var err error
 	m.record, err = identity.SignDeviceRecord(m.key, m.describe(m.key, now))
-	if err == nil {
-		m.log, err = identity.NewLog(m.root, m.logKey.Public(), now)
-	}
-	if err == nil {
-		m.log, err = m.log.AddDevice(m.logKey, m.record, m.key, now)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	m.fatal("sign a record", err)
+	m.log, err = identity.NewLog(m.root, m.logKey.Public(), now)
+	m.fatal("begin a log", err)
+	m.log, err = m.log.AddDevice(m.logKey, m.record, m.key, now)
+	m.fatal("add a device", err)
 }
 
 // bare starts libp2p with nothing of ours in it.

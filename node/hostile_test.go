@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/event"
+	"github.com/kinloom/kinloom/protocol/wire"
 )
 
 // attacked runs f with an honest pair of nodes, Ada and Bob, and a mallory, in
@@ -320,6 +322,34 @@ func TestContactThatWantsEverything(t *testing.T) {
 		m.say(m.event(event.Want, body))
 		if n := m.take(); n < said {
 			t.Errorf("a question a minute later brought %d events, want at least %d", n, said)
+		}
+	})
+}
+
+// TestDeclinedCountsAgain: who was declined once and asks again takes one of the places for requests, like anybody.
+func TestDeclinedCountsAgain(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		const places = 100
+		invite := link(ctx, t, ada, true)
+		declined := *m
+		for i := range places + 1 {
+			time.Sleep(time.Second)
+			if _, err := m.exchange(ctx, invite, nil); err != nil {
+				t.Fatalf("person %d: %v", i, err)
+			}
+			if i == 0 {
+				if _, err := ada.DeclineRequest(ctx, m.root.Person().String()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.become()
+		}
+		_, err := declined.exchange(ctx, invite, nil)
+		if refused, ok := errors.AsType[contact.Refused](err); !ok || refused.Code != wire.CodeBusy {
+			t.Errorf("one that was declined asks again where all places are taken: %v, want %v", err, wire.CodeBusy)
+		}
+		if all, err := ada.Requests(ctx); err != nil || len(all) != places {
+			t.Errorf("%d requests wait (%v), want %d", len(all), err, places)
 		}
 	})
 }
