@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -160,6 +161,11 @@ func between(low, high int) cobra.PositionalArgs {
 		}
 		if slices.Contains(args[:low], "") {
 			return usage(next, "an argument of %s is empty", cmd.CommandPath())
+		}
+		for _, arg := range args {
+			if !utf8.ValidString(arg) { // as JSON it would become another text, and a name that nobody gave
+				return usage("Convert it to UTF-8 first.", "an argument of %s is not valid UTF-8 text", cmd.CommandPath())
+			}
 		}
 		return nil
 	}
