@@ -47,7 +47,7 @@ func run(args []string, t terminal) int {
 	root.SetErr(t.err)
 
 	var err error
-	if wide(t.out) && asksHelp(args) {
+	if a.styles() && asksHelp(args) {
 		quiet := func(io.Writer, fang.Styles, error) {}
 		err = fang.Execute(ctx, root, fang.WithoutCompletions(), fang.WithoutManpage(), fang.WithoutVersion(), fang.WithErrorHandler(quiet))
 	} else {
@@ -56,10 +56,11 @@ func run(args []string, t terminal) int {
 	return a.report(ctx, err)
 }
 
-// wide reports whether out is a terminal with room for styled help, which cuts examples off where there is less.
-func wide(out *os.File) bool {
-	width, _, err := term.GetSize(out.Fd())
-	return err == nil && width >= 80
+// styles reports whether help is styled: on a terminal with room for it, as examples are cut off where there is less, and
+// where plain text is not asked for. Styling asks the terminal for its colours, and one that does not answer costs seconds.
+func (a *app) styles() bool {
+	width, _, err := term.GetSize(a.term.out.Fd())
+	return err == nil && width >= 80 && a.env("NO_COLOR") == "" && a.env("TERM") != "dumb"
 }
 
 // asksHelp reports whether a command line prints help, which is styled at a terminal. Nothing else goes through fang: on
