@@ -76,7 +76,7 @@ func describe(change client.Change) string {
 	case change.Conversation != nil:
 		return fmt.Sprintf("conversation  %s, %d unread", name(change.Conversation.Name), change.Conversation.Unread)
 	case change.Invite != nil:
-		return fmt.Sprintf("invite   %s, %d answers", change.Invite.ID, change.Invite.Uses)
+		return fmt.Sprintf("invite   %s, %s", change.Invite.ID, count(change.Invite.Uses, "answer"))
 	}
 	b, err := json.Marshal(change)
 	if err != nil {

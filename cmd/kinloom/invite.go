@@ -23,6 +23,9 @@ func (a *app) invite() *cobra.Command {
 	cmd.Flags().BoolVar(&many, "many", false, "for anybody; answers become requests")
 	cmd.Flags().Var(&expires, "expires", "how long it is valid, from 1m to 365d (default 14d; with --many until revoked)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("expires") && time.Duration(expires) < time.Second { // 0 would be the default
+			return usage("Give something like 24h or 14d.", "an invite can last from a minute to a year")
+		}
 		return a.with(cmd.Context(), needNode, func(ctx context.Context, c *client.Client) error {
 			made, err := c.Invite(ctx, client.NewInvite{Many: many, Seconds: int64(time.Duration(expires) / time.Second)})
 			if err != nil {

@@ -201,3 +201,25 @@ func TestAsksHelp(t *testing.T) {
 		}
 	}
 }
+
+func TestUntil(t *testing.T) {
+	for _, test := range []struct {
+		left time.Duration
+		want string
+	}{
+		{14 * 24 * time.Hour, "valid 14 days"},
+		{14*24*time.Hour - time.Second, "valid 14 days"},
+		{48*time.Hour - time.Second, "valid 2 days"},
+		{47 * time.Hour, "valid 47 hours"},
+		{time.Hour, "valid 1 hour"},
+		{time.Hour - time.Second, "valid 1 hour"},
+		{59 * time.Minute, "valid 59 minutes"},
+		{time.Minute, "valid 1 minute"},
+		{time.Second, "valid 1 minute"},
+	} {
+		now := time.Unix(1_000_000, 0)
+		if got := until(now.Add(test.left), now); got != test.want {
+			t.Errorf("%v: %q, want %q", test.left, got, test.want)
+		}
+	}
+}

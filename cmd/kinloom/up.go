@@ -181,11 +181,14 @@ func until(expires, now time.Time) string {
 	if expires.IsZero() {
 		return "valid until revoked"
 	}
-	left := expires.Sub(now).Round(time.Hour)
-	if left >= 48*time.Hour {
-		return fmt.Sprintf("valid %d days", int(left.Round(24*time.Hour)/(24*time.Hour)))
+	left := expires.Sub(now)
+	switch hours := left.Round(time.Hour); {
+	case hours >= 48*time.Hour:
+		return "valid " + count(int(hours.Round(24*time.Hour)/(24*time.Hour)), "day")
+	case left.Round(time.Minute) >= time.Hour:
+		return "valid " + count(int(hours/time.Hour), "hour")
 	}
-	return fmt.Sprintf("valid %d hours", max(1, int(left/time.Hour)))
+	return "valid " + count(max(1, int(left.Round(time.Minute)/time.Minute)), "minute")
 }
 
 // tell prints one thing that happened.
