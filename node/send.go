@@ -156,7 +156,7 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 			return m, err
 		}
 	}
-	e, err := n.lookUp(ctx, hexID(id))
+	e, err := n.lookUp(context.WithoutCancel(ctx), hexID(id)) // how far it came is told even if no time is left
 	if err != nil {
 		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
 	}

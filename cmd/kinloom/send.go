@@ -17,6 +17,9 @@ import (
 // states are what send can wait for.
 var states = []string{"queued", "delivered", "read"}
 
+// lastLook is how long a send that was interrupted still asks how far its message came.
+const lastLook = 5 * time.Second
+
 func (a *app) send() *cobra.Command {
 	var wait string
 	timeout := span(30 * time.Second)
@@ -52,13 +55,29 @@ func (a *app) send() *cobra.Command {
 					if ctx.Err() == nil {
 						return err
 					}
-					waited = client.Waited{Message: m, TimedOut: true} // interrupted: the message is safe
+					if waited, err = interrupted(ctx, c, m, wait); err != nil {
+						return err
+					}
 				}
 			}
 			return a.sent(waited, wait, time.Since(began))
 		})
 	}
 	return cmd
+}
+
+// interrupted looks once more how far a message came when nobody waits for it any longer. The message is safe.
+func interrupted(ctx context.Context, c *client.Client, m client.Message, wait string) (client.Waited, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	waited, err := c.Wait(ctx, m.ID, wait, 0)
+	if err != nil {
+		return waited, &client.Problem{
+			Code: client.CodeTimeout, Detail: "interrupted; the message is safe, and how far it came is not known",
+			Next: "See: kinloom why " + m.ID[:min(16, len(m.ID))], Technical: err.Error(),
+		}
+	}
+	return waited, nil
 }
 
 // text gives what to send: the argument, or the input.
