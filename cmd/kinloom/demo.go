@@ -8,9 +8,11 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/charmbracelet/x/term"
@@ -122,6 +124,7 @@ type (
 func (a *app) runDemo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTime)
 	defer cancel()
+	signal.Ignore(syscall.SIGPIPE) // a reader that has seen enough ends the demo as an error does, not the process with the homes left behind
 	homes, err := os.MkdirTemp("", "kinloom-demo-")
 	if err != nil {
 		return &client.Problem{Code: client.CodeError, Detail: err.Error(), Next: "Set TMPDIR to a folder that you can write to."}
@@ -170,9 +173,13 @@ func (a *app) demoNode(ctx context.Context, dir, name string) (demoNode, error) 
 	if d.status, err = d.api.Status(ctx); err != nil {
 		return demoNode{}, errors.Join(err, n.Close())
 	}
-	return d, show(a, demoReady{"node", name, d.status.ID, d.status.Listening}, func(w io.Writer, r demoReady) {
+	err = show(a, demoReady{"node", name, d.status.ID, d.status.Listening}, func(w io.Writer, r demoReady) {
 		fmt.Fprintf(w, "%s's node is ready.  %s\n", first(r.Name), r.ID)
 	})
+	if err != nil {
+		return demoNode{}, errors.Join(err, n.Close())
+	}
+	return d, nil
 }
 
 // first is a person's first name.
