@@ -340,12 +340,18 @@ func (n *Node) DeclineRequest(ctx context.Context, who string) (Contact, error) 
 }
 
 func (n *Node) answer(ctx context.Context, who string, f func(*loop, *store.Tx, *store.Contact) error) (Contact, error) {
-	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+	known := false
+	out, err := n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+		known = true
 		if c.State != store.Request {
 			return notFound("List them: kinloom request list.", "%s is not among the requests", l.acct.shown(c.Person))
 		}
 		return f(l, tx, c)
 	})
+	if !known && KindOf(err) == KindNotFound { // to add a contact would not help
+		return out, notFound("List them: kinloom request list.", "no request %q", event.Clean(who, maxName))
+	}
+	return out, err
 }
 
 // greet says the own profile name in a conversation: a control event, which
