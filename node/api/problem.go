@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -65,10 +66,29 @@ func problems(_ huma.Context, _ string, v any) (any, error) {
 	if e.Status >= http.StatusInternalServerError {
 		code, next = client.CodeError, ""
 	}
+	if said := tooLong(e.Errors); said != "" {
+		return newProblem(e.Status, code, said, "Give less of it."), nil
+	}
 	var detail strings.Builder
 	detail.WriteString(e.Detail)
 	for _, part := range e.Errors {
 		detail.WriteString("; " + strings.TrimSpace(part.Location+" "+part.Message))
 	}
 	return newProblem(e.Status, code, detail.String(), next), nil
+}
+
+// tooLong says of what is too long by how much, in words for people: it is what they give by mistake. Empty: something
+// else is wrong with the request.
+func tooLong(parts []*huma.ErrorDetail) string {
+	words := map[string]string{"q": "query", "who": "name", "to": "name"}
+	var out []string
+	for _, part := range parts {
+		most, ok := strings.CutPrefix(part.Message, "expected length <= ")
+		if !ok {
+			return ""
+		}
+		field := part.Location[strings.LastIndexByte(part.Location, '.')+1:]
+		out = append(out, "the "+cmp.Or(words[field], field)+" is longer than "+most+" characters")
+	}
+	return strings.Join(out, "; ")
 }
