@@ -271,7 +271,7 @@ func (l *loop) forget(tx *store.Tx, p identity.PersonID) error {
 		if d.Person != p {
 			continue
 		}
-		if err := l.forgetDevice(tx, d, "no longer a contact"); err != nil {
+		if err := l.forgetDevice(tx, d, noContact); err != nil {
 			return err
 		}
 	}

@@ -225,7 +225,7 @@ func (v *view) state(m *Message, e store.Event) error {
 	}
 	m.State, m.Reason = s.String(), e.Failed
 	if e.Failed != "" {
-		m.Next = "Send it again: kinloom send."
+		m.Next = afterFailure(e.Failed)
 	}
 	if first != nil {
 		m.Route = routeName(first.Route)

@@ -27,6 +27,10 @@ func (n *Node) Why(ctx context.Context, id string) ([]Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	var waits []Stage // first, as it has the receipts that were taken written
+	if err := n.pending(ctx, e, &waits); err != nil {
+		return nil, err
+	}
 	var out []Stage
 	err = n.read(ctx, func(v *view) error {
 		if e, err = v.tx.EventByRow(e.Row); err != nil {
@@ -57,7 +61,7 @@ func (n *Node) Why(ctx context.Context, id string) ([]Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return out, n.pending(ctx, e, &out)
+	return append(out, waits...), nil
 }
 
 // stages adds what was delivered.
@@ -72,14 +76,34 @@ func (v *view) stages(out *[]Stage, e store.Event) error {
 			return err
 		}
 		if !d.Sent.IsZero() {
-			*out = append(*out, Stage{At: d.Sent, Stage: "sent", Route: routeName(d.Route), By: p.name})
+			*out = append(*out, Stage{At: latest(e.At, d.Sent), Stage: "sent", Route: routeName(d.Route), By: p.name})
 		}
-		*out = append(*out, Stage{At: d.At, Stage: "delivered", Route: routeName(d.Route), By: p.name})
+		*out = append(*out, Stage{At: latest(e.At, d.At), Stage: "delivered", Route: routeName(d.Route), By: p.name})
 	}
 	if e.Failed != "" {
-		*out = append(*out, Stage{Stage: "failed", Reason: e.Failed, Next: "Send it again: kinloom send."})
+		*out = append(*out, Stage{Stage: "failed", Reason: e.Failed, Next: afterFailure(e.Failed)})
 	}
 	return nil
+}
+
+// latest gives the later of two times. Events of one second share a delivery, with the times of its first: what came
+// after that was not confirmed before it was said.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// noContact is why what waited for a person failed when they were removed.
+const noContact = "no longer a contact"
+
+// afterFailure says what helps when a message has failed.
+func afterFailure(reason string) string {
+	if reason == noContact {
+		return "Add them again, then send it again: kinloom contact add LINK."
+	}
+	return "Send it again: kinloom send."
 }
 
 // pending adds what still waits, from the loop's own knowledge.
