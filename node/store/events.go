@@ -195,9 +195,10 @@ func (tx *Tx) LastEvent() (row Row, err error) {
 	return row, wrap("look up the newest event", err)
 }
 
-// Queued gives the number of messages that still have to reach a device.
+// Queued gives the number of messages that still have to reach a device. Control
+// events, such as a name that a new contact has not been told, are no messages.
 func (tx *Tx) Queued() (n int, err error) {
-	_, err = tx.one("SELECT count(DISTINCT row & "+eventMask+") FROM outbox WHERE event_seq > 0", func(st *sqlite3.Stmt) { n = st.ColumnInt(0) })
+	_, err = tx.one("SELECT count(DISTINCT event.row) FROM outbox JOIN event ON event.row = outbox.row & "+eventMask+" WHERE event_seq > 0 AND flags & 192 = 0", func(st *sqlite3.Stmt) { n = st.ColumnInt(0) })
 	return n, wrap("count messages", err)
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 func (w *world) outbox(device Row) (all []Outbox) {
@@ -37,6 +39,16 @@ func TestOutbox(t *testing.T) {
 				want[d] = append(want[d], o)
 			}
 		}
+		control := w.message(0, true, 4, 3, "a name, not a message")
+		control.Type = event.Profile
+		if _, err := tx.InsertEvent(&control); err != nil {
+			return err
+		}
+		o := Outbox{Device: w.devices[0].Row, Event: control.Row, Conversation: control.Conversation, EventSeq: control.Seq, Queued: w.start}
+		if err := tx.InsertOutbox(&o); err != nil {
+			return err
+		}
+		want[0] = append(want[0], o)
 		typing := Outbox{Device: w.devices[0].Row, Conversation: w.pairs[0].Row, Seq: 13, Inner: []byte("typing"), Queued: w.start}
 		if err := tx.InsertOutbox(&typing); err != nil {
 			return err
