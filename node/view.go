@@ -53,6 +53,7 @@ type Conversation struct {
 	Unread    int
 	LastAt    time.Time
 	Last      *Message
+	ClearedTo uint64 // messages whose first Changed is at most this one were deleted here at once
 	Changed   uint64
 }
 
@@ -161,6 +162,7 @@ func (v *view) conversation(c store.Conversation) (Conversation, error) {
 	out := Conversation{
 		ID: c.ID, Kind: c.Kind.String(), Person: c.Person, Muted: c.Muted, Archived: c.Archived,
 		Retention: c.Retention, Unread: c.Unread, LastAt: c.LastAt, Changed: c.Changed,
+		ClearedTo: uint64(c.ClearedTo), // an event is told under the number of its row first
 	}
 	contact, err := v.tx.ContactByPerson(c.Person)
 	if err != nil {

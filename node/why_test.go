@@ -54,3 +54,47 @@ func TestWhyOfRemovedSaysToAddAgain(t *testing.T) {
 		}
 	})
 }
+
+// A reader of changes that keeps what it read learns which messages a clear took away, though no message changes by it.
+func TestClearIsToldToReadersOfChanges(t *testing.T) {
+	pair(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, conv node.Added) {
+		for _, text := range []string{"one", "two"} {
+			delivered(ctx, t, bob, say(ctx, t, bob, "Ada", text))
+		}
+		first := map[string]uint64{} // numbers under which the messages came
+		last := follow(ctx, t, ada, 0, first)
+		if _, err := ada.ClearConversation(ctx, "Bob"); err != nil {
+			t.Fatal(err)
+		}
+		delivered(ctx, t, bob, say(ctx, t, bob, "Ada", "three"))
+		follow(ctx, t, ada, last, first)
+		c, err := ada.Conversation(ctx, "Bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct {
+			text    string
+			deleted bool
+		}{{"one", true}, {"two", true}, {"three", false}} {
+			if at := first[test.text]; at == 0 || (at <= c.ClearedTo) != test.deleted {
+				t.Errorf("%q came under %d, cleared to %d; want deleted %v", test.text, at, c.ClearedTo, test.deleted)
+			}
+		}
+	})
+}
+
+// follow reads on in the changes and notes the numbers of messages.
+func follow(ctx context.Context, t *testing.T, n *node.Node, since uint64, first map[string]uint64) uint64 {
+	t.Helper()
+	changes, err := n.Changes(ctx, since, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		since = c.Changed
+		if m := c.Message; m != nil && !m.Deleted && first[m.Text] == 0 {
+			first[m.Text] = c.Changed
+		}
+	}
+	return since
+}

@@ -71,6 +71,7 @@ func Conversation(c node.Conversation) client.Conversation {
 	out := client.Conversation{
 		Changed: c.Changed, ID: hex.EncodeToString(c.ID[:]), Kind: c.Kind, Name: c.Name, State: c.State, Unread: c.Unread,
 		LastAt: client.At(c.LastAt), Muted: c.Muted, Archived: c.Archived, Retention: int64(c.Retention / time.Second),
+		ClearedTo: c.ClearedTo,
 	}
 	if c.Person != (identity.PersonID{}) {
 		out.Person = c.Person.String()

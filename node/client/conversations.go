@@ -22,6 +22,7 @@ type Conversation struct {
 	Muted     bool   `json:"muted"`
 	Archived  bool   `json:"archived"`
 	Retention int64  `json:"retention_seconds" doc:"Messages older than this are deleted here; 0 keeps them"`
+	ClearedTo uint64 `json:"cleared_to,omitempty" doc:"Its messages that were first told under this number or a smaller one are deleted on this node"`
 }
 
 // ConversationUpdate changes what is given and leaves the rest.
