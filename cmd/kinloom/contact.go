@@ -49,6 +49,7 @@ func (a *app) contactAdd() *cobra.Command {
 				return err
 			}
 			if err := a.compareWords(ctx, c, &added); err != nil {
+				a.say("%s is added, %s. Verify later:  %s", name(added.Name), trustWords(added.Trust), a.command("contact verify "+quote(name(added.Name))))
 				return err
 			}
 			return show(a, added, func(w io.Writer, added client.Added) {
