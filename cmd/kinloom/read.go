@@ -47,14 +47,15 @@ func (a *app) read() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showAll(a, all, listMessages)
+			return showAll(a, all, func(w io.Writer, all []client.Message) { listMessages(w, all, nil) })
 		})
 	}
 	return cmd
 }
 
-// listMessages shows a timeline.
-func listMessages(w io.Writer, all []client.Message) {
+// listMessages shows a timeline. Where it goes over several conversations, to names whom own messages went to, by
+// conversation.
+func listMessages(w io.Writer, all []client.Message, to map[string]string) {
 	day := ""
 	for _, m := range all {
 		at := m.At.Local()
@@ -70,6 +71,9 @@ func listMessages(w io.Writer, all []client.Message) {
 			who, mark = "you", "  ["+m.State+"]"
 			if m.State == "queued" || m.State == "failed" {
 				mark = fmt.Sprintf("  [%s, id %.16s]", m.State, m.ID) // to be asked about with why
+			}
+			if to[m.Conversation] != "" {
+				who += " to " + name(to[m.Conversation])
 			}
 		}
 		if m.ClockWrong {

@@ -41,14 +41,37 @@ func (a *app) search() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showAll(a, found, func(w io.Writer, found []client.Message) {
+			to, err := a.peopleOf(ctx, c)
+			if err != nil {
+				return err
+			}
+			err = showAll(a, found, func(w io.Writer, found []client.Message) {
 				if len(found) == 0 {
 					fmt.Fprintln(w, "Nothing found.")
 					return
 				}
-				listMessages(w, found)
+				listMessages(w, found, to)
 			})
+			if err == nil && len(found) == q.Limit {
+				a.say("These are the newest; there may be more with a larger --limit.")
+			}
+			return err
 		})
 	}
 	return cmd
+}
+
+// peopleOf names the person of each conversation, for people to read: none with --json, nor for notes to oneself.
+func (a *app) peopleOf(ctx context.Context, c *client.Client) (map[string]string, error) {
+	if a.json {
+		return nil, nil
+	}
+	all, err := c.Conversations(ctx)
+	people := map[string]string{}
+	for _, one := range all {
+		if one.Kind != "self" {
+			people[one.ID] = one.Name
+		}
+	}
+	return people, err
 }
