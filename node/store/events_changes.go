@@ -1,6 +1,8 @@
 package store
 
 import (
+	"math"
+
 	"github.com/ncruces/go-sqlite3"
 )
 
@@ -50,7 +52,7 @@ func (tx *Tx) Changes(since uint64, limit int) ([]Change, error) {
 		var err error
 		lists[i], err = list(tx, "changes", func(st *sqlite3.Stmt) (Change, error) {
 			return Change{Changed: uint64(st.ColumnInt64(1)), Kind: s.kind, Row: Row(st.ColumnInt64(0))}, nil
-		}, s.sql, since, limit)
+		}, s.sql, min(since, math.MaxInt64), limit)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -103,4 +104,20 @@ func TestChangesMissNothing(t *testing.T) {
 			return err
 		})
 	}
+}
+
+// A number that no change will ever have is above all of them, not below.
+func TestChangesSinceTheEnd(t *testing.T) {
+	w := newWorld(t, "")
+	e := w.message(0, false, 1, 0, "once")
+	w.insert(&e)
+	w.read(func(tx *Tx) error {
+		for _, since := range []uint64{math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
+			changes, err := tx.Changes(since, 10)
+			if err != nil || len(changes) != 0 {
+				t.Errorf("since %d: %+v, %v; want none", since, changes, err)
+			}
+		}
+		return nil
+	})
 }
