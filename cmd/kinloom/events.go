@@ -67,12 +67,19 @@ func describe(change client.Change) string {
 	switch {
 	case change.Message != nil:
 		m := change.Message
+		if m.Deleted {
+			return fmt.Sprintf("message  %s: (deleted)", name(m.Name))
+		}
 		return fmt.Sprintf("message  %s: %s  [%s]", name(m.Name), clean(m.Text, 100), m.State)
 	case change.State != nil:
 		s := change.State
 		return fmt.Sprintf("state    messages %d to %d of %.8s: %s", s.From, s.To, s.Conversation, s.State)
 	case change.Contact != nil:
-		return fmt.Sprintf("contact  %s, %s", name(change.Contact.Name), trustWords(change.Contact.Trust))
+		c := change.Contact
+		if c.State == "removed" || c.State == "request" {
+			return fmt.Sprintf("contact  %s, %s", name(c.Name), c.State)
+		}
+		return fmt.Sprintf("contact  %s, %s", name(c.Name), trustWords(c.Trust))
 	case change.Conversation != nil:
 		return fmt.Sprintf("conversation  %s, %d unread", name(change.Conversation.Name), change.Conversation.Unread)
 	case change.Invite != nil:
