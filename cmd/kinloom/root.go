@@ -70,6 +70,14 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.home, "home", "", "folder that holds everything of this node (KINLOOM_HOME)")
 	flags.BoolVar(&a.json, "json", false, "print JSON, one object a line")
 	flags.StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of the home (KINLOOM_PASSPHRASE_FILE)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		for _, path := range []string{"home", "passphrase-file"} { // as a script gives them whose variable is not set
+			if flags.Changed(path) && flags.Lookup(path).Value.String() == "" {
+				return usage("Give a path, or leave --"+path+" out.", "--%s is empty", path)
+			}
+		}
+		return nil
+	}
 	for _, group := range []struct{ id, title string }{
 		{groupNode, "Node:"},
 		{groupPeople, "People:"},
