@@ -100,7 +100,7 @@ func (v *view) conversationOf(who string) (store.Conversation, error) {
 	if err != nil {
 		return store.Conversation{}, err
 	}
-	return resolveConversation(v.tx, b, who)
+	return recallConversation(v.tx, b, who)
 }
 
 // conversationIn is conversationOf inside a transaction of the loop.
@@ -109,7 +109,17 @@ func conversationIn(tx *store.Tx, who string) (store.Conversation, error) {
 	if err != nil {
 		return store.Conversation{}, err
 	}
-	return resolveConversation(tx, b, who)
+	return recallConversation(tx, b, who)
+}
+
+// recallConversation is resolveConversation for what was said: it stays, under the
+// same name, when a person is removed.
+func recallConversation(tx *store.Tx, b *book, who string) (store.Conversation, error) {
+	c, err := resolveConversation(tx, b, who)
+	if gone, ok := removed(b, who); ok && KindOf(err) == KindNotFound {
+		return resolveConversation(tx, b, gone.Person.String())
+	}
+	return c, err
 }
 
 func resolveConversation(tx *store.Tx, b *book, who string) (store.Conversation, error) {
@@ -130,6 +140,18 @@ func resolveConversation(tx *store.Tx, b *book, who string) (store.Conversation,
 	}
 	c, err := tx.ConversationByID(id)
 	return c, notFoundOr(err, "Add them again: kinloom contact add LINK.", "there is no conversation with %s", called(&contact))
+}
+
+// removed finds the one person of a name who is no contact any more.
+func removed(b *book, who string) (found store.Contact, ok bool) {
+	n := 0
+	for _, c := range b.contacts {
+		if c.State == store.Removed && (sameName(b.names[c.Person], who) || sameName(called(&c), who)) {
+			found = c
+			n++
+		}
+	}
+	return found, n == 1
 }
 
 func notFoundOr(err error, next, format string, args ...any) error {
@@ -153,11 +175,15 @@ func selfContact(tx *store.Tx) (store.Contact, error) {
 }
 
 // ConversationID gives the id of the conversation that a conversation id or a WHO
-// means.
+// means, to send there: the name of a person who was removed means nobody.
 func (n *Node) ConversationID(ctx context.Context, who string) (event.ConversationID, error) {
 	var id event.ConversationID
 	err := n.read(ctx, func(v *view) error {
-		c, err := v.conversationOf(who)
+		b, err := v.contactBook()
+		if err != nil {
+			return err
+		}
+		c, err := resolveConversation(v.tx, b, who)
 		id = c.ID
 		return err
 	})
