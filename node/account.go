@@ -36,8 +36,24 @@ type device struct {
 	queue             queue
 	blamed            time.Time // when it was last complained of in the log
 	copied, copiedOwn time.Time // when the owner was told of a copy of it, and of one of this device
-	wantedAt          time.Time // since when its questions for gaps are counted
-	wanted            int       // numbers that were looked up for them
+	wanted            share     // numbers that were looked up for its questions for gaps
+	lost              share     // sessions that it lost
+	told              share     // device lists that it asked for
+	pairOlm, pair     [32]byte  // its Olm key, and the secret of a hello that was derived of it
+}
+
+// share is what a device has used up in a period of what it may cause.
+type share struct {
+	since time.Time
+	used  int
+}
+
+// of gives what was used up in the current period.
+func (s *share) of(now time.Time, period time.Duration) *int {
+	if now.Sub(s.since).Abs() >= period {
+		*s = share{since: now}
+	}
+	return &s.used
 }
 
 // conversation is one conversation and the pure state of its event graph.

@@ -242,7 +242,10 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state 
 	if known, ok := l.acct.devices[p.Device()]; ok {
 		d = known.Device
 	}
-	d.Record, d.Static, d.Transport, d.Seen = p.RecordBytes, p.Static, p.Transport.PeerID(), now
+	if state, ok := log.Device(d.ID); len(d.Record) == 0 || ok && state.RecordHash == p.RecordHash { // or a newer one is here
+		d.Record = p.RecordBytes
+	}
+	d.Static, d.Transport, d.Seen = p.Static, p.Transport.PeerID(), now
 	d.Addrs = nil
 	for _, a := range append(addrs, p.Addresses...) {
 		d.Addrs = addAddress(d.Addrs, a, sourceExchange)

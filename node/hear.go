@@ -103,6 +103,13 @@ func (l *loop) unopened(in cellIn, from identity.DeviceID, err error) {
 	l.decline(in, code)
 }
 
+// toldMax is how often a device is told of the own device list in toldEvery because it
+// asks. Each time is an event of up to 13 KB; who keeps what it hears asks once a change.
+const (
+	toldMax   = 8
+	toldEvery = 10 * time.Minute
+)
+
 // opened stores what a cell brought and takes note of its receipt.
 func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 	d, ok := l.acct.devices[o.From]
@@ -149,7 +156,9 @@ func (l *loop) opened(tx *store.Tx, from *link, o session.Opened) error {
 		return err
 	}
 	if len(o.WantLog) > 0 {
-		if c, ok := l.acct.pair(d.Person); ok && l.maySay(c) == nil {
+		told := d.told.of(l.now(), toldEvery)
+		if c, ok := l.acct.pair(d.Person); ok && l.maySay(c) == nil && *told < toldMax {
+			*told++
 			if err := l.announceLogIn(tx, c); err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ type Notice struct {
 // hub tells waiting callers what the loop did. Its lock guards the fields below it;
 // no call of it waits.
 type hub struct {
-	lags atomic.Bool // rows of conversations are behind their events
+	lags atomic.Bool // rows of conversations are behind their events, or receipts behind what waiters were told
 
 	mu      sync.Mutex
 	commits uint64        // how many commits there were

@@ -330,7 +330,7 @@ func inputError(err error) bool {
 // release lets the effects of a committed batch go, then hands the touched
 // devices' cells to their routes.
 func (l *loop) release() {
-	l.hub.lags.Store(len(l.spoken) > 0)
+	l.hub.lags.Store(l.lags())
 	for _, f := range l.after {
 		f()
 	}

@@ -93,9 +93,9 @@ func (l *loop) reload(ctx context.Context) error {
 			l.acked(d, r.Session, r.Mark, nil)
 		}
 	}
-	l.hub.lags.Store(len(l.spoken) > 0)
+	l.hub.lags.Store(l.lags())
 	for link := range l.links {
-		if d, ok := l.deviceOf(link); ok && !l.refused(d) {
+		if d, ok := l.deviceOf(link); ok && !l.shutOut(d) {
 			link.device, link.known = d.ID, true
 			link.conn.Recognised()
 			d.queue.link = link

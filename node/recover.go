@@ -25,6 +25,13 @@ var askWaits = [...]time.Duration{
 // in between.
 const asksAtOnce = 3
 
+// lossesAtOnce is how many sessions a device may lose in lossesEvery, and have the
+// next one at once.
+const (
+	lossesAtOnce = 8
+	lossesEvery  = 10 * time.Minute
+)
+
 // freshAtOnce and freshEvery bound the bundles for a single start that one device
 // gets, on however many streams: each costs a key pair and a row. Above it gets the
 // static one, which is there already; a session from that is renewed at once.
@@ -104,14 +111,25 @@ func (l *loop) nacked(tx *store.Tx, in nacked) error {
 	if !ok || !known || !in.link.known || !l.acct.sessions.Abandon(l.now(), d.ID, s) {
 		return nil
 	}
-	if d.queue.asks < asksAtOnce {
-		d.queue.asked = time.Time{} // what was asked for before was for that one
+	switch q := &d.queue; {
+	case l.losesOften(d):
+		q.asks, q.asked = max(q.asks, asksAtOnce), l.now()
+	case q.asks < asksAtOnce:
+		q.asked = time.Time{} // what was asked for before was for that one
 	}
 	l.log.Info("the other device has lost a session; a new one begins", "device", d.ID.Short(), "code", in.code)
 	if in.code == wire.CodeClone {
 		l.tellCopied(d, true)
 	}
 	return l.reseal(tx, d, s)
+}
+
+// losesOften counts a session that a device lost. Each has all that waits sealed
+// anew, so from lossesAtOnce in lossesEvery on, the next one has to wait for its keys.
+func (l *loop) losesOften(d *device) bool {
+	lost := d.lost.of(l.now(), lossesEvery)
+	*lost++
+	return *lost > lossesAtOnce
 }
 
 // reseal takes what was not receipted out of a session that is gone.

@@ -252,10 +252,8 @@ func (l *loop) wanted(tx *store.Tx, d *device, c *conversation, w event.Wanted) 
 	if w.Device != l.acct.device {
 		return nil
 	}
-	if now := l.now(); now.Sub(d.wantedAt).Abs() >= wantedEvery {
-		d.wantedAt, d.wanted = now, 0
-	}
-	if d.wanted >= wantedMax {
+	looked := d.wanted.of(l.now(), wantedEvery)
+	if *looked >= wantedMax {
 		return nil
 	}
 	runs, err := tx.Delivered(c.Row, d.Row, w.From, w.To)
@@ -264,8 +262,8 @@ func (l *loop) wanted(tx *store.Tx, d *device, c *conversation, w event.Wanted) 
 	}
 	sent := 0
 	for _, run := range runs {
-		for seq := max(run.From, w.From); seq <= min(run.To, w.To) && d.wanted < wantedMax; seq++ {
-			d.wanted++
+		for seq := max(run.From, w.From); seq <= min(run.To, w.To) && *looked < wantedMax; seq++ {
+			*looked++
 			e, err := tx.EventByKey(c.Row, 0, seq)
 			if isNotFound(err) || err == nil && (e.Deleted || d.queue.has(e.Row)) {
 				continue

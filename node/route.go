@@ -50,7 +50,7 @@ func (l *loop) pump(d *device) {
 	if l.paused() {
 		return
 	}
-	if l.refused(d) {
+	if l.shutOut(d) {
 		return // not even a receipt: what came from them was not kept
 	}
 	if q.link == nil {
@@ -286,7 +286,7 @@ func (l *loop) refused(d *device) bool {
 
 // attach makes a link the route of a device: all that waits goes out on it.
 func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
-	if l.refused(d) {
+	if l.shutOut(d) {
 		l.then(k.close)
 		return nil
 	}
@@ -407,23 +407,32 @@ func (l *loop) pairs() []contact.Pair {
 		if id == l.acct.device || !ok || !known || c.Trust == store.Blocked || c.State == store.Removed || c.State == store.Request {
 			continue
 		}
-		shared, err := own.Shared(remote.Record.Olm)
-		if err != nil {
-			continue
+		if olm := remote.Record.Olm; d.pairOlm != olm { // once: a stranger may say hello as often as it likes
+			secret, err := pairSecret(own, l.acct.device, id, olm)
+			if err != nil {
+				continue
+			}
+			d.pairOlm, d.pair = olm, secret
 		}
-		first, second := l.acct.device, id
-		if bytes.Compare(first[:], second[:]) > 0 {
-			first, second = second, first
-		}
-		info := "kinloom/hello/1 pair" + string(first[:]) + string(second[:])
-		secret, err := hkdf.Key(sha256.New, shared[:], nil, info, 32)
-		if err != nil {
-			continue
-		}
-		out = append(out, contact.Pair{Device: id, Secret: [32]byte(secret)})
+		out = append(out, contact.Pair{Device: id, Secret: d.pair})
 	}
 	slices.SortFunc(out, func(a, b contact.Pair) int {
 		return l.acct.devices[b.Device].Seen.Compare(l.acct.devices[a.Device].Seen)
 	})
 	return out
+}
+
+func pairSecret(own identity.OlmKey, a, b identity.DeviceID, olm [32]byte) (out [32]byte, err error) {
+	shared, err := own.Shared(olm)
+	if err != nil {
+		return out, err
+	}
+	if bytes.Compare(a[:], b[:]) > 0 {
+		a, b = b, a
+	}
+	secret, err := hkdf.Key(sha256.New, shared[:], nil, "kinloom/hello/1 pair"+string(a[:])+string(b[:]), len(out))
+	if err == nil {
+		copy(out[:], secret)
+	}
+	return out, err
 }

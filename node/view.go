@@ -111,9 +111,9 @@ func (n *Node) read(ctx context.Context, f func(*view) error) error {
 	return &Error{Kind: KindError, Err: err, Text: "could not read the store", Next: "See: kinloom status."}
 }
 
-// readSettled is read for the rows of conversations, which may be behind their
-// events: the loop writes them first. Where it cannot, on a full disk, what is on
-// it is read all the same.
+// readSettled is read for what may be behind: the rows of conversations, and which
+// messages are delivered. The loop writes them first. Where it cannot, on a full
+// disk, what is on it is read all the same.
 func (n *Node) readSettled(ctx context.Context, f func(*view) error) error {
 	if n.hub.lags.Load() {
 		if err := n.ask(ctx, func(*loop) {}); err != nil && (errors.Is(err, ErrClosed) || ctx.Err() != nil) {
@@ -362,7 +362,7 @@ func (n *Node) Message(ctx context.Context, id string) (Message, error) {
 	if err != nil {
 		return out, err
 	}
-	err = n.read(ctx, func(v *view) error {
+	err = n.readSettled(ctx, func(v *view) error {
 		out, err = v.message(e)
 		return err
 	})
