@@ -294,7 +294,7 @@ func TestNamesAndResolution(t *testing.T) {
 		if _, err := bob.RenameContact(ctx, "Ada", "Countess"); err != nil {
 			t.Fatal(err)
 		}
-		for _, who := range []string{"Countess", "countess", added.Contact.ID.String()} {
+		for _, who := range []string{"Countess", "countess", added.Contact.ID.String(), "kinloom:" + added.Contact.ID.String()} {
 			if c, err := bob.Contact(ctx, who); err != nil || c.ID != added.Contact.ID {
 				t.Errorf("contact %q: %v, %v", who, c.ID, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
@@ -85,6 +86,16 @@ func openHome(c *Config, create bool) (h *home, err error) {
 		return nil, noHome(c.Dir)
 	}
 	return h, h.create(c, path)
+}
+
+// openToOthers says whether others than the owner may look into a home, which was
+// there before it became one.
+func openToOthers(dir string) bool {
+	if dir == "" || runtime.GOOS == "windows" { // where modes say nothing
+		return false
+	}
+	info, err := os.Stat(dir)
+	return err == nil && info.Mode().Perm()&0o077 != 0
 }
 
 func noHome(dir string) error {

@@ -269,6 +269,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.KeyProtection == ProtectedByMode {
 		s.Warnings = append(s.Warnings, "The key file has no passphrase: who can read your files can read everything.")
 	}
+	if openToOthers(n.cfg.Dir) {
+		s.Warnings = append(s.Warnings, "Others who use this computer can see names and sizes of the files in "+n.cfg.Dir+": chmod 700 it.")
+	}
 	own := len(s.Warnings)
 	err := n.readSettled(ctx, func(v *view) error {
 		contacts, err := v.tx.Contacts()

@@ -17,10 +17,13 @@ import (
 // Me is the WHO that means the owner: notes to self.
 const Me = "me"
 
-// resolve finds the contact that WHO means: "me", a did:key, the name that they
-// are shown by, or a petname or profile name that no other looks like, in any
+// resolve finds the contact that WHO means: "me", a did:key, the account kinloom: of
+// one, the name that they are shown by, or a petname or profile name that no other looks like, in any
 // case of letters.
 func resolve(b *book, who string) (store.Contact, error) {
+	if account, ok := strings.CutPrefix(who, "kinloom:"); ok && strings.HasPrefix(account, "did:key:") {
+		who = account
+	}
 	if strings.HasPrefix(who, "did:key:") {
 		p, err := identity.ParsePersonID(who)
 		if err != nil {
