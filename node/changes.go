@@ -76,7 +76,7 @@ func (v *view) change(c store.Change) (Change, bool, error) {
 		if e.Type.Class() != event.Content {
 			return Change{}, false, nil
 		}
-		m, err := v.message(e)
+		m, err := v.message(&e)
 		return Change{Kind: "message", Message: &m}, true, err
 	case store.ChangedContact:
 		contact, err := v.tx.ContactByRow(c.Row)
@@ -93,7 +93,7 @@ func (v *view) change(c store.Change) (Change, bool, error) {
 		if err != nil {
 			return Change{}, false, err
 		}
-		shown, err := v.conversation(conv)
+		shown, err := v.conversation(*conv)
 		return Change{Kind: "conversation", Conversation: &shown}, true, err
 	case store.ChangedDelivery:
 		d, err := v.tx.DeliveryByRow(c.Row)

@@ -217,7 +217,7 @@ func (n *Node) shown(ctx context.Context, row store.Row) (Message, error) {
 	err := n.read(ctx, func(v *view) error {
 		e, err := v.tx.EventByRow(row)
 		if err == nil {
-			m, err = v.message(e)
+			m, err = v.message(&e)
 		}
 		return err
 	})

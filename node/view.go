@@ -89,7 +89,7 @@ type view struct {
 	me      identity.PersonID
 	book    *book // nil: not asked for yet
 	persons map[store.Row]person
-	convs   map[store.Row]store.Conversation
+	convs   map[store.Row]*store.Conversation
 }
 
 type person struct {
@@ -100,7 +100,7 @@ type person struct {
 // read runs f on one consistent snapshot, past the loop.
 func (n *Node) read(ctx context.Context, f func(*view) error) error {
 	err := n.store.Read(ctx, func(tx *store.Tx) error {
-		return f(&view{n: n, tx: tx, me: n.me, persons: map[store.Row]person{}, convs: map[store.Row]store.Conversation{}})
+		return f(&view{n: n, tx: tx, me: n.me, persons: map[store.Row]person{}, convs: map[store.Row]*store.Conversation{}})
 	})
 	if _, ok := errors.AsType[*Error](err); err == nil || ok || ctx.Err() != nil {
 		return err
@@ -147,15 +147,16 @@ func (v *view) author(d store.Row) (person, error) {
 	return p, nil
 }
 
-func (v *view) conv(row store.Row) (store.Conversation, error) {
+func (v *view) conv(row store.Row) (*store.Conversation, error) {
 	if c, ok := v.convs[row]; ok {
 		return c, nil
 	}
 	c, err := v.tx.ConversationByRow(row)
-	if err == nil {
-		v.convs[row] = c
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	v.convs[row] = &c
+	return &c, nil
 }
 
 func (v *view) conversation(c store.Conversation) (Conversation, error) {
@@ -179,13 +180,13 @@ func (v *view) conversation(c store.Conversation) (Conversation, error) {
 	if err != nil || len(last) == 0 {
 		return out, err
 	}
-	m, err := v.message(last[0])
+	m, err := v.message(&last[0])
 	out.Last = &m
 	return out, err
 }
 
 // message renders a stored event.
-func (v *view) message(e store.Event) (Message, error) {
+func (v *view) message(e *store.Event) (Message, error) {
 	c, err := v.conv(e.Conversation)
 	if err != nil {
 		return Message{}, err
@@ -220,8 +221,8 @@ func (v *view) message(e store.Event) (Message, error) {
 }
 
 // state fills in how far an own event has come, and by which route.
-func (v *view) state(m *Message, e store.Event) error {
-	s, first, err := v.tx.Standing(&e)
+func (v *view) state(m *Message, e *store.Event) error {
+	s, first, err := v.tx.Standing(e)
 	if err != nil {
 		return err
 	}
@@ -282,7 +283,8 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 		}
 		out = make([]Message, 0, len(events))
 		high := map[store.Row]uint64{}
-		for _, e := range events {
+		for i := range events {
+			e := &events[i]
 			m, err := v.message(e)
 			if err != nil {
 				return err
@@ -363,7 +365,7 @@ func (n *Node) Message(ctx context.Context, id string) (Message, error) {
 		return out, err
 	}
 	err = n.readSettled(ctx, func(v *view) error {
-		out, err = v.message(e)
+		out, err = v.message(&e)
 		return err
 	})
 	return out, err

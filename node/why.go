@@ -284,7 +284,7 @@ func (n *Node) Search(ctx context.Context, q SearchQuery) ([]Message, error) {
 	var out []Message
 	err = n.read(ctx, func(v *view) error {
 		for _, h := range hits {
-			m, err := v.message(h.Event)
+			m, err := v.message(&h.Event)
 			if err != nil {
 				return err
 			}

@@ -79,10 +79,7 @@ func (a *app) greet(ctx context.Context, n *node.Node) error {
 func (a *app) arrivals(ctx context.Context, n *node.Node) error {
 	since := map[event.ConversationID]int{} // messages since the last notice; fewer unread ones: it was read in between
 	for m, err := range n.Messages(ctx) {
-		switch {
-		case err != nil && ctx.Err() != nil, errors.Is(err, node.ErrClosed):
-			return nil
-		case err != nil:
+		if err != nil {
 			return err
 		}
 		c, err := n.Conversation(ctx, hex.EncodeToString(m.Conversation[:]))

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"cmp"
-	"math"
 	"slices"
 
 	"github.com/kinloom/kinloom/identity"
@@ -80,21 +79,25 @@ func compareCursor(a, b Cursor) int {
 const clearedTo = "coalesce((SELECT cleared_to FROM conversation WHERE row = ?1 AND clearing = 1), 0)"
 
 func (tx *Tx) timeline(conversation Row, q TimelineQuery) ([]Event, error) {
-	before, limit := q.Before, q.Limit
-	if before == (Cursor{}) {
-		before = Cursor{Clock: event.MaxClock, Row: math.MaxInt64}
-	}
+	limit := q.Limit
 	if limit <= 0 {
 		limit = -1
+	}
+	// A bound that is not there is left out: SQLite would compare each row with it.
+	where := " WHERE conversation = ?1 AND " + shownEvent + " AND row > " + clearedTo
+	if q.After != (Cursor{}) {
+		where += " AND clock >= ?2 AND (clock, row) > (?2, ?3)"
+	}
+	if q.Before != (Cursor{}) {
+		where += " AND clock <= ?4 AND (clock, row) < (?4, ?5)"
 	}
 	order := " ORDER BY clock, row LIMIT ?6"
 	if q.Newest {
 		order = " ORDER BY clock DESC, row DESC LIMIT ?6"
 	}
 	all := make([]Event, 0, max(0, min(limit, 256)))
-	for st, err := range tx.Query("SELECT "+eventColumns+" FROM event INDEXED BY event_time WHERE conversation = ?1 AND "+shownEvent+
-		" AND row > "+clearedTo+" AND clock >= ?2 AND clock <= ?4 AND (clock, row) > (?2, ?3) AND (clock, row) < (?4, ?5)"+order,
-		conversation, q.After.Clock, q.After.Row, before.Clock, before.Row, limit) {
+	for st, err := range tx.Query("SELECT "+eventColumns+" FROM event INDEXED BY event_time"+where+order,
+		conversation, q.After.Clock, q.After.Row, q.Before.Clock, q.Before.Row, limit) {
 		var e Event
 		if err == nil {
 			e, err = scanEvent(st)
