@@ -422,7 +422,7 @@ func (l *loop) repeat(tx *store.Tx, d *device, s session.ID, seqs []uint64) erro
 		}
 		for _, seq := range seqs {
 			if i.s.Seq == seq {
-				i.s = session.Sealed{}
+				i.s, d.queue.open = session.Sealed{}, true
 				d.queue.sent = min(d.queue.sent, n)
 			}
 		}

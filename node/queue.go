@@ -31,6 +31,7 @@ type queue struct {
 	sent   int       // items[:sent] were handed to a route
 	tail   bool      // more rows lie in the table behind the last item
 	mixed  bool      // items of one session may lie out of the order of seq
+	open   bool      // an item may lie unsealed, so none behind it is sealed before
 	oldest time.Time // when items[0] was handed to a route
 	wait   time.Duration
 
@@ -67,7 +68,16 @@ func itemOf(o store.Outbox) item {
 // load reads the first items of a device's outbox.
 func (q *queue) load(tx *store.Tx, d store.Row) error {
 	q.items, q.sent, q.tail = nil, 0, false
-	return q.more(tx, d)
+	if err := q.more(tx, d); err != nil {
+		return err
+	}
+	q.open = q.unsealed()
+	if !q.tail || q.open {
+		return nil
+	}
+	var err error
+	q.open, err = tx.OutboxUnsealed(d)
+	return err
 }
 
 // more reads on until the memory share is full.
@@ -93,6 +103,7 @@ func (q *queue) more(tx *store.Tx, d store.Row) error {
 // push puts a new row at the end, or leaves it in the table. A row of an older
 // event goes to its place.
 func (q *queue) push(i item) {
+	q.open = q.open || !i.sealed()
 	if n := len(q.items); n > 0 && i.row < q.items[n-1].row {
 		at, _ := slices.BinarySearchFunc(q.items, i.row, func(x item, row store.Row) int { return cmp.Compare(x.row, row) })
 		q.items = slices.Insert(q.items, at, i)
@@ -139,7 +150,7 @@ func (q *queue) has(event store.Row) bool {
 func (q *queue) renumber(event store.Row, seq uint64) {
 	for n := range q.items {
 		if i := &q.items[n]; i.event == event {
-			i.seq, i.s = seq, session.Sealed{}
+			i.seq, i.s, q.open = seq, session.Sealed{}, true
 			q.sent = min(q.sent, n)
 		}
 	}

@@ -140,7 +140,7 @@ func (l *loop) reseal(tx *store.Tx, d *device, s session.ID) error {
 	}
 	for n := range d.queue.items {
 		if i := &d.queue.items[n]; i.s.Session == s {
-			i.s = session.Sealed{}
+			i.s, d.queue.open = session.Sealed{}, true
 			d.queue.sent = min(d.queue.sent, n)
 		}
 	}

@@ -118,9 +118,18 @@ func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, 
 
 // queue seals an event for one device and puts it in its outbox.
 func (l *loop) queue(tx *store.Tx, d *device, c *conversation, e store.Event, now time.Time) error {
-	sealed, err := l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw)
-	if err != nil && !noSession(err) {
-		return err
+	// What waits for a session goes first, or it would be told behind this one.
+	if d.queue.open && l.acct.sessions.CanSeal(d.ID) {
+		if err := l.seal(tx, d, now); err != nil {
+			return err
+		}
+	}
+	var sealed session.Sealed
+	if !d.queue.open {
+		var err error
+		if sealed, err = l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw); err != nil && !noSession(err) {
+			return err
+		}
 	}
 	o := store.Outbox{
 		Device: d.Row, Event: e.Row, Conversation: c.Row, EventSeq: e.Seq,
@@ -144,6 +153,7 @@ func noSession(err error) bool {
 func (l *loop) seal(tx *store.Tx, d *device, now time.Time) error {
 	var gone []store.Row
 	items := d.queue.items
+	open := false
 	for n := range items {
 		i := &items[n]
 		c, ok := l.acct.convRows[i.conv]
@@ -160,6 +170,7 @@ func (l *loop) seal(tx *store.Tx, d *device, now time.Time) error {
 		}
 		sealed, err := l.acct.sessions.Seal(now, d.ID, c.ID, e.Raw)
 		if noSession(err) {
+			open = true
 			break
 		}
 		if err != nil {
@@ -173,6 +184,9 @@ func (l *loop) seal(tx *store.Tx, d *device, now time.Time) error {
 		if err := tx.SealOutbox(i.row, sealed.Session, sealed.Seq, sealed.Inner); err != nil {
 			return err
 		}
+	}
+	if !d.queue.tail || open { // what lies in the table alone is sealed when it is read
+		d.queue.open = open
 	}
 	if len(gone) == 0 {
 		return nil

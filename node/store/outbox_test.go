@@ -86,7 +86,22 @@ func TestOutbox(t *testing.T) {
 		}
 		return errors.Join(err, cerr)
 	})
+	unsealed := func(want bool) {
+		t.Helper()
+		w.read(func(tx *Tx) error {
+			got, err := tx.OutboxUnsealed(w.devices[1].Row)
+			if got != want {
+				t.Errorf("something waits to be sealed: %v, want %v", got, want)
+			}
+			return err
+		})
+	}
+	unsealed(true)
+	w.write(func(tx *Tx) error { return tx.SealOutbox(want[1][1].Row, [16]byte{6}, 78, []byte("sealed, too")) })
+	unsealed(false) // though something does for another device
+	w.write(func(tx *Tx) error { return tx.UnsealOutbox(w.devices[1].Row, [16]byte{6}) })
 	w.write(func(tx *Tx) error { return tx.SealOutbox(want[0][1].Row, [16]byte{5}, 77, []byte("sealed")) })
+	unsealed(true)
 	want[0][1].Session, want[0][1].Seq, want[0][1].Inner = [16]byte{5}, 77, []byte("sealed")
 	if diff := cmp.Diff(want[0], w.outbox(w.devices[0].Row)); diff != "" {
 		t.Errorf("sealed (-want +got):\n%s", diff)
