@@ -144,7 +144,9 @@ func (l *loop) mergeLog(tx *store.Tx, from *device, news event.Entries) error {
 	}
 	offered, err := joinLog(known, news.Entries)
 	if err != nil {
-		l.complain(from, "refused a log that does not verify", err)
+		l.complain(from, "a log does not verify, or not to its end", err)
+	}
+	if offered == nil {
 		return nil
 	}
 	merged, err := known.Merge(offered)
@@ -282,16 +284,14 @@ func loadLog(tx *store.Tx, p identity.PersonID) (*identity.Log, error) {
 }
 
 // joinLog verifies offered entries: as a log, or behind the part of the known
-// one that they continue.
+// one that they continue. With an error, what stands before the entry that does
+// not hold is given all the same (SPEC 4.2 of identity): a revocation counts,
+// whatever a later version has written behind it. Nil if nothing holds.
 func joinLog(known *identity.Log, entries [][]byte) (*identity.Log, error) {
-	if log, err := identity.ParseLog(known.Person(), entries); err == nil {
-		return log, nil
+	if log, err := identity.ParseLog(known.Person(), entries); log != nil {
+		return log, err
 	}
-	log, err := known.Extend(entries)
-	if err != nil {
-		return nil, err
-	}
-	return log, nil
+	return known.Extend(entries)
 }
 
 // putRecord stores a device record that the log certifies; others are ignored.

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/enc"
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/dm"
@@ -66,6 +67,40 @@ func TestRevokedDeviceIsNotHeard(t *testing.T) {
 			t.Errorf("what waited for a revoked device is %q (%v), want failed", got.State, err)
 		}
 	})
+}
+
+// TestRevocationBeforeWhatIsNotKnown: a later kinloom has written an entry of a type
+// that is not known here behind a revocation. The entries before it stand: the
+// device is not heard any more, whether the news are the whole log or its end.
+func TestRevocationBeforeWhatIsNotKnown(t *testing.T) {
+	for name, from := range map[string]int{"the whole log": 0, "the end of it": 3} {
+		t.Run(name, func(t *testing.T) {
+			attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+				m.meet(ctx, link(ctx, t, ada, false))
+				m.say(m.text("before"))
+				m.receipts()
+				log, err := m.log.RevokeDevice(m.logKey, m.key.ID(), time.Now())
+				m.fatal("revoke", err)
+				person, head := log.Person(), log.Head()
+				later, err := enc.Marshal(map[int]any{
+					1: 1, 2: 1, 3: person[:], 4: log.Seq() + 1, 5: head[:], 6: time.Now().Unix(), 7: 6, 8: map[int]any{},
+				})
+				m.fatal("entry of a later version", err)
+				entries := append(log.Entries(), append(make([]byte, identity.SignatureSize), later...))
+				if read, err := identity.ParseLog(person, entries); !errors.Is(err, identity.ErrUnknownEntry) || read.Seq() != log.Seq() {
+					t.Fatalf("the log is read up to %d: %v", read.Seq(), err)
+				}
+				news, err := event.Entries{Entries: entries[from:]}.Append()
+				m.fatal("news", err)
+				told, behind := m.seal(m.conv, m.event(event.Log, news)), m.seal(m.conv, m.text("right behind"))
+				m.fatal("send", m.send(dm.Cells{Cells: [][]byte{m.pack(told, behind)}}))
+				m.receipts()
+				if got := texts(ctx, t, ada, "Mallory"); got != "before" {
+					t.Errorf("Ada reads %q of a revoked device, want %q", got, "before")
+				}
+			})
+		})
+	}
 }
 
 // TestRevokedDeviceAnswersAnInvite: a thief who shows the log of before the
