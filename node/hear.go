@@ -85,9 +85,6 @@ func (l *loop) unopened(in cellIn, from identity.DeviceID, err error) {
 	code := wire.CodeUnopened
 	unknown, isUnknown := errors.AsType[*session.UnknownDevice](err)
 	switch {
-	case errors.Is(err, session.ErrReplay):
-		in.link.conn.Opened()
-		return
 	case isUnknown && l.unknown(in, unknown):
 		return
 	case errors.Is(err, session.ErrFull):

@@ -144,6 +144,48 @@ func TestBlockedNeverReadsDelivered(t *testing.T) {
 	})
 }
 
+// TestUsedStartIsRefusedAloud: a session of which the first cells are still repeated was
+// ended here. Its start is used up, and the other side is told so: else it would repeat
+// it for ever, and nothing that it says would come again.
+func TestUsedStartIsRefusedAloud(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		invite := link(ctx, t, ada, false)
+		m.meet(ctx, invite)
+		first := m.pack(m.seal(m.conv, m.text("before")))
+		m.fatal("send", m.send(dm.Cells{Cells: [][]byte{first}}))
+		if _, err := m.next(5 * time.Second); err != nil { // not opened: the session stays unconfirmed
+			t.Fatal(err)
+		}
+		if _, err := ada.Block(ctx, "Mallory"); err != nil {
+			t.Fatal(err)
+		}
+		m.move(ctx) // another transport key: who it is, only a cell can tell, and that ends the session
+		m.reopen(ctx, invite)
+		m.say(m.text("while blocked"))
+		m.ended(5 * time.Second)
+		if _, err := ada.Unblock(ctx, "Mallory"); err != nil {
+			t.Fatal(err)
+		}
+		m.reopen(ctx, invite)
+		last := m.pack(m.seal(m.conv, m.text("after")))
+		m.fatal("send", m.send(dm.Cells{Cells: [][]byte{last}}))
+		id, _, err := wire.ParseCell(last)
+		m.fatal("cell", err)
+		for {
+			f, err := m.next(10 * time.Second)
+			if err != nil {
+				t.Fatalf("no word about a cell of a session that is gone: %v", err)
+			}
+			if nack, ok := f.(dm.Nack); ok {
+				if nack.Cell != id || nack.Code != wire.CodeUnopened {
+					t.Errorf("refused %v with %v, want %v with %v", nack.Cell, nack.Code, id, wire.CodeUnopened)
+				}
+				return
+			}
+		}
+	})
+}
+
 // TestRequestIsBounded: somebody who waits for an answer to a public invite gets
 // a few messages stored, of whatever type, over whatever streams.
 func TestRequestIsBounded(t *testing.T) {
