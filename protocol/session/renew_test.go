@@ -53,6 +53,29 @@ func TestStartTwice(t *testing.T) {
 	}
 }
 
+// TestStartTwiceOfForgottenDevice: a start stays used when its device is forgotten,
+// and known again. Otherwise a recording would begin a second session of it.
+func TestStartTwiceOfForgottenDevice(t *testing.T) {
+	for _, once := range []bool{true, false} {
+		a, b := newSide(t, "alice", "1"), newSide(t, "bob", "1")
+		start(epoch0, a, b, once)
+		cell := a.say(epoch0, b, "hello")
+		b.open(epoch0, cell)
+		b.m.Forget(a.dev())
+		meet(a, b)
+		b.save()
+		b.restart()
+		b.refuses(t, fmt.Sprintf("known again, once bundle %v", once), cell, ErrReplay)
+		b.m.Tick(epoch0.Add(OldLife + BundleLife))
+		b.save()
+		for key := range b.disk {
+			if key[0] == 'c' || key[0] == 'b' {
+				t.Errorf("row %q is kept for ever", key)
+			}
+		}
+	}
+}
+
 // TestStartTwiceOfDroppedSession: the table outlives the session.
 func TestStartTwiceOfDroppedSession(t *testing.T) {
 	a, b := newSide(t, "alice", "1"), newSide(t, "bob", "1")

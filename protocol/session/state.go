@@ -243,7 +243,8 @@ func (m *Machine) SetRemote(r Remote) error {
 }
 
 // Forget drops a device with all its sessions: it was revoked, or its person
-// removed. Seqs that it did not acknowledge stay with the caller.
+// removed. Seqs that it did not acknowledge stay with the caller. The starts that it
+// used stay used, as it may be told of again and its cells be played back.
 func (m *Machine) Forget(dev identity.DeviceID) {
 	p := m.peers[dev]
 	if p == nil {
@@ -254,12 +255,6 @@ func (m *Machine) Forget(dev identity.DeviceID) {
 	}
 	delete(m.peers, dev)
 	m.unmark(keyPeer(dev))
-	for h, st := range m.starts {
-		if st.Device == dev {
-			delete(m.starts, h)
-			m.unmark(keyStart(h))
-		}
-	}
 }
 
 // Doubt tells that the state may be an older copy of what it was: after Load, where
