@@ -191,7 +191,7 @@ func (n *Node) introduce(ctx context.Context) (contact.Self, error) {
 	err := n.change(ctx, func(l *loop, _ *store.Tx) error {
 		now := l.now()
 		once, err := l.acct.sessions.Bundle(now, true)
-		if err != nil && !errors.Is(err, session.ErrLimit) { // then the static one does
+		if err != nil {
 			return err
 		}
 		static, err := l.acct.sessions.Bundle(now, false)

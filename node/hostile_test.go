@@ -47,7 +47,7 @@ func served(ctx context.Context, t *testing.T, ada, bob *node.Node) {
 }
 
 // TestBundlesRunOut: who takes as many one-time keys as there are and uses none
-// keeps nobody from becoming a contact.
+// keeps nobody from becoming a contact, nor from one-time keys.
 func TestBundlesRunOut(t *testing.T) {
 	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
 		invite := link(ctx, t, ada, true)
@@ -57,10 +57,14 @@ func TestBundlesRunOut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m.meet(ctx, link(ctx, t, ada, false))
+		other := link(ctx, t, ada, false)
+		m.meet(ctx, other)
 		m.say(m.text("hello"))
 		if upto, _ := m.receipts(); upto == 0 {
 			t.Error("no session once the one-time keys were taken")
+		}
+		if !m.fresh(ctx, other) {
+			t.Error("a contact gets no keys for a single start once a stranger took as many as there are")
 		}
 	})
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -59,17 +58,14 @@ func (l *loop) ask(d *device, k *link) {
 
 // freshBundle makes a bundle for the other side of a live stream, with the news
 // that certify it; its secrets are on disk before it is handed out. It is one for
-// a single start, unless too many of those are out or this device got its share.
+// a single start, unless this device got its share of those.
 func (n *Node) freshBundle(ctx context.Context, k *link) (dm.Bundle, error) {
 	var b dm.Bundle
 	err := n.change(ctx, func(l *loop, _ *store.Tx) (err error) {
 		if b.News, err = l.news(); err != nil {
 			return err
 		}
-		once := l.mayGive(k)
-		if b.Bundle, err = l.acct.sessions.Bundle(l.now(), once); once && errors.Is(err, session.ErrLimit) {
-			b.Bundle, err = l.acct.sessions.Bundle(l.now(), false)
-		}
+		b.Bundle, err = l.acct.sessions.Bundle(l.now(), l.mayGive(k))
 		return err
 	})
 	return b, err

@@ -30,20 +30,13 @@ type bundle struct {
 
 // Bundle returns a signed bundle of this device, about 1.5 KB: once for a live
 // stream, good for one start within OnceLife, or the static one of the week.
-// Commit Dirty before it leaves. Errors: ErrLimit with 1,024 once bundles out.
+// Commit Dirty before it leaves. With 1,024 once bundles out, the oldest goes.
 func (m *Machine) Bundle(now time.Time, once bool) ([]byte, error) {
-	out := 0
 	for _, b := range m.bundles {
 		fresh := now.Unix()-b.Created < int64(staticEvery/time.Second) && b.Created <= now.Unix()
 		if !once && !b.Once && fresh && b.Head == m.self.Head && b.Record == m.self.RecordHash {
 			return slices.Clone(b.Signed), nil
 		}
-		if b.Once && !b.Used {
-			out++
-		}
-	}
-	if once && out >= maxOnce {
-		return nil, fmt.Errorf("bundle: %w", ErrLimit)
 	}
 	seed, err := m.seed()
 	if err != nil {
@@ -72,19 +65,24 @@ func (m *Machine) Bundle(now time.Time, once bool) ([]byte, error) {
 	}
 	m.bundles = append(m.bundles, b)
 	m.mark(keyBundle(b.ID), b)
-	m.trimStatic()
+	m.trimBundles(once)
 	return slices.Clone(signed), nil
 }
 
-// trimStatic drops the oldest static bundle above the limit.
-func (m *Machine) trimStatic() {
-	n := 0
+// trimBundles drops the oldest bundle of one kind above the limit. Used ones stay,
+// as they have no secrets. To refuse the newest once bundle instead would let a
+// stranger with an invite, who is shown one each time, use up what all others get.
+func (m *Machine) trimBundles(once bool) {
+	n, most := 0, maxStatic
+	if once {
+		most = maxOnce
+	}
 	for i := len(m.bundles) - 1; i >= 0; i-- {
 		b := m.bundles[i]
-		if b.Once {
+		if b.Once != once || b.Used {
 			continue
 		}
-		if n++; n > maxStatic {
+		if n++; n > most {
 			m.unmark(keyBundle(b.ID))
 			m.bundles = slices.Delete(m.bundles, i, i+1)
 		}

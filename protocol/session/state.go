@@ -60,8 +60,8 @@ var (
 	// ErrNeedBundle: the session is at its end and the device advertised no keys
 	// for the next; Start one with a bundle.
 	ErrNeedBundle = errors.New("session is at its end: a bundle of the device is needed")
-	// ErrLimit: more sessions or bundles than are kept.
-	ErrLimit = errors.New("too many sessions or bundles")
+	// ErrLimit: more starts to static bundles than are remembered of one device.
+	ErrLimit = errors.New("too many sessions started by one device")
 	// ErrEmpty: a cell that would start a session has no message.
 	ErrEmpty = errors.New("a session starts with a message, and there is none")
 	// ErrTooLong: a payload is empty or above MaxPayload.
