@@ -27,7 +27,8 @@ type account struct {
 	byRow    map[store.Row]*device
 	convs    map[event.ConversationID]*conversation
 	convRows map[store.Row]*conversation
-	recalled []*conversation // whose rows were behind their events when they were loaded
+	recalled []*conversation     // whose rows were behind their events when they were loaded
+	offered  map[[32]byte]*share // how often invites were answered, by hash of the token
 }
 
 // device is another device: a contact's, or an own one.

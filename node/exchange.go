@@ -323,9 +323,9 @@ func (l *loop) begin(tx *store.Tx, met contact.Met, addrs [][]byte) (*conversati
 
 // Admit implements contact.Host for the inviter's side.
 func (e *edge) Admit(ctx context.Context, token contact.Token, from contact.Transport) (wire.Code, contact.Material, error) {
-	code := contact.CodeTokenUnknown
+	code, hash := contact.CodeTokenUnknown, sha256.Sum256(token[:])
 	err := e.n.read(ctx, func(v *view) error {
-		invite, err := v.tx.InviteByToken(sha256.Sum256(token[:]))
+		invite, err := v.tx.InviteByToken(hash)
 		if isNotFound(err) {
 			return nil
 		}
@@ -338,6 +338,13 @@ func (e *edge) Admit(ctx context.Context, token contact.Token, from contact.Tran
 		}
 		return nil
 	})
+	if err == nil && code == 0 {
+		err = e.n.ask(ctx, func(l *loop) {
+			if !l.mayOffer(hash) {
+				code = wire.CodeBusy
+			}
+		})
+	}
 	if err != nil || code != 0 {
 		return code, contact.Material{}, err
 	}

@@ -365,7 +365,14 @@ func (m *mallory) half(ctx context.Context, link string) error {
 	if _, err := s.Write(wire.AppendFrame(nil, ask)); err != nil {
 		return err
 	}
-	_, err = wire.ReadFrame(bufio.NewReader(s), contact.MaxMessage)
+	b, err := wire.ReadFrame(bufio.NewReader(s), contact.MaxMessage)
+	if err != nil {
+		return err
+	}
+	answer, err := contact.ParseMessage(b)
+	if refuse, ok := answer.(contact.Refuse); ok {
+		return contact.Refused{Code: refuse.Code}
+	}
 	return err
 }
 

@@ -50,8 +50,11 @@ func served(ctx context.Context, t *testing.T, ada, bob *node.Node) {
 // keeps nobody from becoming a contact, nor from one-time keys.
 func TestBundlesRunOut(t *testing.T) {
 	attacked(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, m *mallory) {
-		invite := link(ctx, t, ada, true)
-		for range 1100 {
+		var invite string
+		for i := range 1100 {
+			if i%200 == 0 { // one invite is not answered that often
+				invite = link(ctx, t, ada, true)
+			}
 			time.Sleep(130 * time.Millisecond) // the rate of streams of one peer
 			if err := m.half(ctx, invite); err != nil {
 				t.Fatal(err)
@@ -65,6 +68,36 @@ func TestBundlesRunOut(t *testing.T) {
 		}
 		if !m.fresh(ctx, other) {
 			t.Error("a contact gets no keys for a single start once a stranger took as many as there are")
+		}
+	})
+}
+
+// TestGuessesAtCheckWords: whoever stands in the middle of two persons and begins one
+// exchange after the other with the inviter, to break each off whose check words
+// would be other ones than those that the invited person sees, is soon not answered.
+func TestGuessesAtCheckWords(t *testing.T) {
+	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
+		for _, many := range []bool{false, true} {
+			invite, answered := link(ctx, t, ada, many), 0
+			for range 400 { // 52 s, of the 10 minutes in which words are good
+				time.Sleep(130 * time.Millisecond) // the rate of streams of one peer
+				err := m.half(ctx, invite)
+				if refused, ok := errors.AsType[contact.Refused](err); ok && refused.Code == wire.CodeBusy {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				answered++
+			}
+			if answered > 256 {
+				t.Errorf("%d guesses at the words of one invite (for many: %v), want at most 256", answered, many)
+			}
+			time.Sleep(10 * time.Minute)
+			m.become()
+			if _, err := m.exchange(ctx, invite, nil); err != nil {
+				t.Errorf("the invite is not good after a rest: %v", err)
+			}
 		}
 	})
 }

@@ -180,3 +180,28 @@ func (n *Node) RevokeInvite(ctx context.Context, id string) error {
 		return tx.PutInvite(&found[0])
 	})
 }
+
+// offersMax is how often one invite is answered in offersEvery, while the check words
+// of one exchange may be compared. Whoever stands in the middle needs an answer for
+// each guess at the words, and leaves no other trace of it: SPEC 4.3 of contact.
+const (
+	offersMax   = 256
+	offersEvery = wordsLive
+)
+
+// mayOffer takes one of the answers that an invite, named by the hash of its token,
+// may have.
+func (l *loop) mayOffer(invite [32]byte) bool {
+	if l.acct.offered == nil {
+		l.acct.offered = map[[32]byte]*share{}
+	}
+	if l.acct.offered[invite] == nil { // there are no more than invites
+		l.acct.offered[invite] = new(share)
+	}
+	used := l.acct.offered[invite].of(l.now(), offersEvery)
+	*used++
+	if *used == offersMax+1 {
+		l.log.Warn("an invite was answered too often, and by nobody who went on; it rests for a while", "answers", offersMax)
+	}
+	return *used <= offersMax
+}
