@@ -13,8 +13,8 @@ const Secrets = { passphrase: ascii('correct horse battery staple'), outside: re
 
 const english = fs.readFileSync(new URL('../../identity/keyfile/english.txt', import.meta.url), 'utf8').split('\n').filter(w => w !== '')
 
-const slotFields = [[1, 'kind', uint(64)], [2, 'salt', bstr(16), 'optional'], [3, 't', uint(32), 'optional'], [4, 'm', uint(32), 'optional'],
-  [5, 'p', uint(32), 'optional'], [6, 'key', bstr()]]
+const slotFields = [[1, 'kind', uint(64)], [2, 'salt', bstr(16), 'optional'], [3, 't', uint(64), 'optional'], [4, 'm', uint(64), 'optional'],
+  [5, 'p', uint(64), 'optional'], [6, 'key', bstr()]]
 const bodyFields = [[1, 'slots', list(struct(slotFields))], [2, 'sealed', bstr()]]
 const seed = (key, name, option) => [key, name, bstr(32), ...(option ? [option] : [])]
 const payloadFields = [seed(1, 'person'), seed(2, 'root', 'optional'), seed(3, 'log', 'optional'), seed(4, 'device'), seed(5, 'olm'),

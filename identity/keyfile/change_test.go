@@ -224,7 +224,7 @@ func TestArgon2Bounds(t *testing.T) {
 		}
 		hostile := forge(t, b, func(_ *uint16, _ *uint64, bd *body) {
 			bd.Slots[0] = changeSlot(t, bd.Slots[0], func(s *slot) {
-				s.Time, s.Memory, s.Threads = tt.params.Time, tt.params.Memory, tt.params.Threads
+				s.Time, s.Memory, s.Threads = uint64(tt.params.Time), uint64(tt.params.Memory), uint64(tt.params.Threads)
 			})
 		})
 		_, err := Inspect(hostile)

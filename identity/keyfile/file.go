@@ -325,6 +325,11 @@ func (f *fileCopy) readSlots() error {
 		}
 		f.slots[s.Kind] = s
 	}
+	_, passphrase := f.slots[slotPassphrase]
+	_, outside := f.slots[slotOutside]
+	if _, open := f.slots[slotOpen]; open == (passphrase || outside) {
+		return fmt.Errorf("%w: open and sealed, or neither", ErrDamaged)
+	}
 	return nil
 }
 

@@ -73,7 +73,7 @@ var (
 	ErrLock             = errors.New("passphrase above 1024 bytes, or outside secret that is not 32 bytes")
 )
 
-type slotKind uint8
+type slotKind uint64
 
 const (
 	slotPassphrase slotKind = 1
@@ -88,9 +88,9 @@ const (
 type slot struct {
 	Kind    slotKind `cbor:"1,keyasint"`
 	Salt    [16]byte `cbor:"2,keyasint,omitzero"`
-	Time    uint32   `cbor:"3,keyasint,omitempty"`
-	Memory  uint32   `cbor:"4,keyasint,omitempty"`
-	Threads uint8    `cbor:"5,keyasint,omitempty"`
+	Time    uint64   `cbor:"3,keyasint,omitempty"`
+	Memory  uint64   `cbor:"4,keyasint,omitempty"`
+	Threads uint64   `cbor:"5,keyasint,omitempty"`
 	Key     []byte   `cbor:"6,keyasint"`
 }
 
@@ -106,7 +106,13 @@ const (
 	rootWrappedSize  = 1120 + 32 + 16 // X-Wing ciphertext, data key, tag
 )
 
-func (s slot) params() Argon2 { return Argon2{Time: s.Time, Memory: s.Memory, Threads: s.Threads} }
+// params are the cost in a slot. What is above its bound stays above it, whatever
+// its size.
+func (s slot) params() Argon2 {
+	return Argon2{
+		Time: uint32(min(s.Time, MaxTime+1)), Memory: uint32(min(s.Memory, MaxMemory+1)), Threads: uint8(min(s.Threads, MaxThreads+1)),
+	}
+}
 
 // check holds the form of a slot, Argon2 bounds included, before any work.
 func (s slot) check() error {
@@ -140,7 +146,8 @@ func (s slot) aad() ([]byte, error) {
 }
 
 func passphraseKey(passphrase []byte, s slot) [32]byte {
-	return [32]byte(argon2.IDKey(passphrase, s.Salt[:], s.Time, s.Memory, s.Threads, 32))
+	p := s.params()
+	return [32]byte(argon2.IDKey(passphrase, s.Salt[:], p.Time, p.Memory, p.Threads, 32))
 }
 
 // backupKey derives the backup recipient from the root seed.
@@ -167,7 +174,9 @@ func makeSlots(random io.Reader, s *Secrets, l Lock) ([]slot, error) {
 		if err := l.Params.check(); err != nil {
 			return nil, err
 		}
-		p := slot{Kind: slotPassphrase, Time: l.Params.Time, Memory: l.Params.Memory, Threads: l.Params.Threads}
+		p := slot{
+			Kind: slotPassphrase, Time: uint64(l.Params.Time), Memory: uint64(l.Params.Memory), Threads: uint64(l.Params.Threads),
+		}
 		if _, err := io.ReadFull(random, p.Salt[:]); err != nil {
 			return nil, fmt.Errorf("read randomness: %w", err)
 		}

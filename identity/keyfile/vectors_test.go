@@ -253,8 +253,44 @@ func fileVectors(t testing.TB) []vector {
 	changed("slot twice", "outside", func(_ *uint16, _ *uint64, bd *body) { bd.Slots = append(bd.Slots, bd.Slots[0]) })
 	changed("sealed part changed", "outside", func(_ *uint16, _ *uint64, bd *body) { bd.Sealed[30] ^= 1 })
 	changed("body not canonical", "outside", func(_ *uint16, _ *uint64, bd *body) { bd.Slots = []enc.Raw{{0xa0}} })
+	slots := func(name string, list func(have []enc.Raw) []enc.Raw) {
+		changed(name, "outside", func(_ *uint16, _ *uint64, bd *body) { bd.Slots = list(bd.Slots) })
+	}
+	opened := raw(t, slot{Kind: slotOpen, Key: s.DataKey[:]})
+	slots("no slots", func([]enc.Raw) []enc.Raw { return nil })
+	slots("open and sealed", func(have []enc.Raw) []enc.Raw { return append(have, opened) })
+	slots("neither open nor sealed", func(have []enc.Raw) []enc.Raw { return have[2:] })
+	slots("more slots than 8", func(have []enc.Raw) []enc.Raw {
+		for kind := range slotKind(6) {
+			have = append(have, raw(t, slot{Kind: 100 + kind, Key: []byte{1}}))
+		}
+		return have
+	})
+	changed("300 lanes of Argon2", "outside", func(_ *uint16, _ *uint64, bd *body) {
+		bd.Slots[0] = changeSlot(t, bd.Slots[0], func(s *slot) { s.Threads = 300 })
+	})
+	changed("2^32 passes of Argon2", "outside", func(_ *uint16, _ *uint64, bd *body) {
+		bd.Slots[0] = changeSlot(t, bd.Slots[0], func(s *slot) { s.Time = 1 << 32 })
+	})
+	newer, err := build(&stream{}, testSecrets(), 1, func() ([]enc.Raw, error) {
+		have, err := newSlots(&stream{}, testSecrets(), Lock{Outside: outside()})
+		return append(have, raw(t, slot{Kind: 300, Key: []byte{1}})), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("slot of a kind of a later version", "outside", newer)
 	put("another file", "nothing", append([]byte("SQLite format 3"), make([]byte, CopySize)...))
 	return out
+}
+
+func raw(t testing.TB, s slot) enc.Raw {
+	t.Helper()
+	b, err := enc.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // later is b with one more key in its body, as a later version may write it.
