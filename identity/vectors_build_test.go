@@ -162,10 +162,21 @@ func logVectors(t testing.TB) []vector {
 	forged("second genesis", root.sign, EntryGenesis, genesisBody{}, nil)
 	forged("log-key by the log key", key.sign, EntryLogKey, logKeyBody{testLogKey(2).Public()}, nil)
 	forged("log-key with the key of before", root.sign, EntryLogKey, logKeyBody{key.Public()}, nil)
+	forged("log-key that is the root", root.sign, EntryLogKey, logKeyBody{LogPublic(root.Person())}, nil)
 	forged("log-key of low order", root.sign, EntryLogKey, logKeyBody{LogPublic{1}}, nil)
 	forged("device-revoke by the root", root.sign, EntryDeviceRevoke, revoke, nil)
 	forged("device-revoke by the device", testDevice(1).sign, EntryDeviceRevoke, revoke, nil)
 	forged("device-revoke of nobody", key.sign, EntryDeviceRevoke, deviceRevokeBody{testDevice(9).ID()}, nil)
+	forged("device-renew of nobody", key.sign, EntryDeviceRenew,
+		deviceRenewBody{Device: testDevice(9).ID(), NotBefore: day(0).Unix(), Expiry: day(90).Unix()}, nil)
+	forged("device-renew of a revoked device", key.sign, EntryDeviceRenew,
+		deviceRenewBody{Device: testDevice(2).ID(), NotBefore: day(0).Unix(), Expiry: day(90).Unix()}, nil)
+	forged("device-add of a device that is there", key.sign, EntryDeviceAdd, deviceAddBody{Device: testDevice(1).Public(), NotBefore: 1, Expiry: 2}, nil)
+	forged("device-add by the root", root.sign, EntryDeviceAdd, deviceAddBody{Device: testDevice(3).Public(), NotBefore: 1, Expiry: 2}, nil)
+	forged("device-add of a key of low order", key.sign, EntryDeviceAdd, deviceAddBody{Device: DevicePublic{1}, NotBefore: 1, Expiry: 2}, nil)
+	born := &Log{person: root.Person(), entries: w.log.entries[:1], heads: w.log.heads[:1]}
+	put("device-add before the first log key", root.Person(), append(born.Entries(),
+		forge(t, born, key.sign, EntryDeviceAdd, deviceAddBody{Device: testDevice(1).Public(), NotBefore: 1, Expiry: 2}, nil)))
 	forged("device-revoke twice", key.sign, EntryDeviceRevoke, deviceRevokeBody{testDevice(2).ID()}, nil)
 	forged("device-add of a revoked device", key.sign, EntryDeviceAdd, deviceAddBody{Device: testDevice(2).Public(), NotBefore: 1, Expiry: 2}, nil)
 	forged("device-add without proof", key.sign, EntryDeviceAdd, deviceAddBody{Device: testDevice(3).Public(), NotBefore: 1, Expiry: 2}, nil)
