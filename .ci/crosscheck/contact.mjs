@@ -7,7 +7,7 @@ import { bool, bstr, decode, list, read, struct, tstr, uint, write } from './cbo
 import { appendInvite, appendPayload, MaxAddress, parseInvite, parsePayload } from './invite.mjs'
 import { sign } from './keys.mjs'
 
-const MaxMessage = 131072, MaxShort = 512, MaxSuites = 8, MaxBundle = 4096, MaxName = 128, MaxReach = 8
+const MaxMessage = 131072, MaxShort = 512, MaxMaterial = MaxMessage - MaxShort, MaxSuites = 8, MaxBundle = 4096, MaxName = 128, MaxReach = 8
 const MaxEntry = 1024, MaxLog = 2048, MaxVersions = 8, MaxCaps = 8, MaxCap = 16, MaxHello = 16896, AnswerSize = 512, Room = 512
 
 const type = [1, 'Type', uint(16)]
@@ -43,12 +43,12 @@ function parseMessage(b) {
   })
   if (name === 'Ask') within(v.Suites.length, MaxSuites)
   if (name === 'Refuse' && v.Code === 0) refuse('ErrMalformed')
-  if ('Material' in v) within(size(v.Material), MaxMessage)
+  if ('Material' in v) within(size(v.Material), MaxMaterial)
   return v
 }
 
 function parseMaterial(b) {
-  within(b.length, MaxMessage)
+  within(b.length, MaxMaterial)
   const v = under({}, 'ErrMalformed', () => read(decode(b), materialFields))
   within(v.Entries.length, MaxLog)
   for (const x of [...v.Entries, v.Record]) within(size(x), MaxEntry)
