@@ -217,11 +217,12 @@ func (m *Machine) room(p *peer) {
 
 // opening is a start that was opened and not admitted yet.
 type opening struct {
-	s    *sess
-	peer *peer
-	keep func() // what the commit changes beside the sessions
-	head *identity.Head
-	rest []byte // the sealed outer layer
+	s     *sess
+	peer  *peer
+	keep  func() // what the commit changes beside the sessions
+	carry []byte
+	head  *identity.Head
+	rest  []byte // the sealed outer layer
 }
 
 // openStart answers a start. b stands for the bundle it was made to, or old for
@@ -279,7 +280,7 @@ func (m *Machine) openStart(now time.Time, b *bundle, old *sess, body []byte) (*
 			s.Final = f.Seq // its end came before its beginning
 		}
 	}
-	n := &opening{s: s, peer: p, rest: body[headerSize:]}
+	n := &opening{s: s, peer: p, carry: c.Carry, rest: body[headerSize:]}
 	if c.Head != p.Head {
 		n.head = &c.Head
 	}
@@ -309,6 +310,20 @@ func (s *sess) past(carry []byte) (past, error) {
 	return past{next: s.Next, carry: [32]byte(plain)}, nil
 }
 
+// spend has the ratchet pass what a renewal carried over, or a thief of this state
+// could read it once more, with keys that he stole before. It stays as it is where
+// that would cost the key of a message that is still to come.
+func (s *sess) spend(carry []byte) {
+	o, skips := s.olm.clone(), false
+	_, _, err := o.open(carry, math.MaxUint64, func(uint64) bool {
+		skips = true
+		return false
+	})
+	if err == nil && !skips {
+		s.olm = o
+	}
+}
+
 // planStart says what the commit of a start does: the keys are used up, or a
 // static start is remembered.
 func (m *Machine) planStart(now time.Time, n *opening, b *bundle, old *sess) error {
@@ -317,6 +332,7 @@ func (m *Machine) planStart(now time.Time, n *opening, b *bundle, old *sess) err
 	case old != nil:
 		n.keep = func() {
 			old.OwnSeed = [32]byte{}
+			old.spend(n.carry)
 			m.touch(old)
 		}
 	case b.Once:

@@ -219,6 +219,74 @@ func TestHealing(t *testing.T) {
 	}
 }
 
+// TestTwoThefts: the state of one moment has the keys that were advertised, that of a
+// later one the session in which they were, after it has healed and was renewed to
+// them. Both together do not read what the renewal began with.
+func TestTwoThefts(t *testing.T) {
+	a, b := talking(t)
+	round := func(now time.Time) (first []byte) {
+		first = a.say(now, b, "x")
+		b.open(now, first)
+		a.open(now, b.say(now, a, "y"))
+		return first
+	}
+	for range 5 {
+		round(epoch0)
+	}
+	settle(epoch0, a, b)
+	before := b.thief()
+	round(epoch0)
+	settle(epoch0, a, b)
+	now := epoch0.Add(25 * time.Hour)
+	c := round(now)
+	round(now)
+	settle(now, a, b)
+	both := b.thief()
+	n := 0
+	for _, x := range both.m.recent {
+		if y := before.m.sessions[x.ID]; y != nil && y.OwnSeed != [32]byte{} && x.OwnSeed == [32]byte{} {
+			x.OwnSeed = y.OwnSeed
+			n++
+		}
+	}
+	if n != 1 {
+		t.Fatalf("the first thief has the keys of %d renewals, want 1", n)
+	}
+	if both.m.answersAnew(c) {
+		t.Error("the first cell of the renewal is read")
+	}
+}
+
+// TestRenewalWithAGap: what a renewal carries over comes before messages of the session
+// that it left. They open all the same.
+func TestRenewalWithAGap(t *testing.T) {
+	a, b := talking(t)
+	round := func(now time.Time) {
+		b.open(now, a.say(now, b, "x"))
+		a.open(now, b.say(now, a, "y"))
+	}
+	round(epoch0)
+	round(epoch0)
+	settle(epoch0, a, b)
+	var late [][]byte
+	for _, x := range numbered("late ", 3) {
+		late = append(late, a.say(epoch0, b, x))
+	}
+	now := epoch0.Add(25 * time.Hour)
+	old := a.current(t, b)
+	first := a.say(now, b, "renewed")
+	if a.current(t, b) == old {
+		t.Fatal("no renewal")
+	}
+	o := b.open(now, first)
+	got := texts(o)
+	for _, c := range late {
+		got = append(got, texts(b.open(now, c))...)
+		b.restart()
+	}
+	wantTexts(t, "behind the renewal", got, append(numbered("late ", 3), "renewed")...)
+}
+
 // TestStaticStartIsWeak states the known limit: the first flight to a static
 // bundle can be read by a thief of its secrets, and nothing after the renewal.
 func TestStaticStartIsWeak(t *testing.T) {
