@@ -220,7 +220,7 @@ func (tx *Tx) indexAll(st indexState, docs []document, settled []Row) error {
 
 // newestFirst is the rowid of the event that no store will ever reach. Rowids of
 // the index fall as rows rise, so that newest first is rising order there.
-const newestFirst int64 = 1 << 34
+const newestFirst = 1 << 34
 
 // rowidOf gives the rowid of an event in the index, and the row of a rowid.
 func rowidOf(row Row) int64 { return newestFirst - int64(row) }
