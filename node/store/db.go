@@ -18,7 +18,6 @@ type fileOptions struct {
 	normal     bool              // synchronous=NORMAL: for what can be rebuilt
 	block      bool              // whole-block WAL layer; needs synchronous=FULL
 	fts        bool              // register FTS5 on every connection
-	derived    bool              // made from another file: one of an earlier schema is foreign, and not migrated
 	shrinks    bool              // free pages can be given back to the disk
 	migrations []func(*Tx) error // the schema is the count of those that ran
 	id         [16]byte          // database id, from the key file

@@ -51,10 +51,8 @@ type indexer struct {
 }
 
 // indexMigrations make the tables of index.db. What changes here, or in what is
-// written as a document, is a new number: an older index is thrown away. So only
-// the last one does anything.
+// written as a document, is a new number: an older index is thrown away.
 var indexMigrations = []func(*Tx) error{
-	func(*Tx) error { return nil }, // rowids rose with the rows of events
 	func(tx *Tx) error {
 		for _, sql := range []string{
 			// Contentless with the 'delete' command: contentless_delete=1 would leave
@@ -127,7 +125,7 @@ func useless(err error) bool {
 }
 
 func (x *indexer) open(ctx context.Context) (err error) {
-	o := fileOptions{readers: 1, normal: true, fts: true, derived: true, migrations: indexMigrations}
+	o := fileOptions{readers: 1, normal: true, fts: true, migrations: indexMigrations}
 	if x.d, err = x.s.openFile(ctx, IndexFile, o); err == nil {
 		if err = x.prepare(ctx); err == nil {
 			return nil

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/ncruces/go-sqlite3"
@@ -191,18 +190,12 @@ func (tx *Tx) indexAll(st indexState, docs []document, settled []Row) error {
 					return err
 				}
 			}
-			d.words = d.text(late)
+			if err := tx.addWords(d.row, d.text(late)); err != nil {
+				return err
+			}
 			st.high = max(st.high, d.at)
 		}
 		st.upto, st.uptoID = d.row, d.id
-	}
-	// FTS5 takes rows in rising order; out of order, each would be a segment.
-	for _, d := range slices.Backward(docs) {
-		if d.content {
-			if err := tx.addWords(d.row, d.words); err != nil {
-				return err
-			}
-		}
 	}
 	for _, row := range settled {
 		if err := tx.Exec("DELETE FROM removed WHERE row = ?", row); err != nil {
@@ -218,17 +211,10 @@ func (tx *Tx) indexAll(st indexState, docs []document, settled []Row) error {
 	return tx.Exec("UPDATE state SET upto = ?, upto_id = ?, high = ?, paced = ?", st.upto, st.uptoID[:], st.high, st.paced)
 }
 
-// newestFirst is the rowid of the event that no store will ever reach. Rowids of
-// the index fall as rows rise, so that newest first is rising order there.
-const newestFirst = 1 << 34
-
-// rowidOf gives the rowid of an event in the index, and the row of a rowid.
-func rowidOf(row Row) int64 { return newestFirst - int64(row) }
-
 func (tx *Tx) addWords(row Row, text []byte) error {
 	st, err := tx.stmt("INSERT INTO words(rowid, t) VALUES(?, ?)")
 	if err == nil {
-		err = firstError(st.BindInt64(1, rowidOf(row)), st.BindRawText(2, text))
+		err = firstError(st.BindInt64(1, int64(row)), st.BindRawText(2, text))
 	}
 	if err == nil {
 		err = st.Exec()
@@ -238,7 +224,7 @@ func (tx *Tx) addWords(row Row, text []byte) error {
 
 // takeWords removes what addWords put in. The text must be the same.
 func (tx *Tx) takeWords(row Row, text []byte) error {
-	return tx.Exec("INSERT INTO words(words, rowid, t) VALUES('delete', ?, ?)", rowidOf(row), string(text))
+	return tx.Exec("INSERT INTO words(words, rowid, t) VALUES('delete', ?, ?)", row, string(text))
 }
 
 // isLate reports whether a row was indexed as late.

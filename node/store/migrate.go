@@ -63,9 +63,6 @@ func (d *database) upgrade(ctx context.Context) error {
 	if have == len(d.o.migrations) {
 		return d.dropCopies()
 	}
-	if d.o.derived {
-		return fmt.Errorf("%w: %s has schema %d, of an earlier version", ErrForeign, d.name, have)
-	}
 	if d.path != "" {
 		if err := d.copyBefore(ctx, have); err != nil {
 			return fmt.Errorf("copy before the migration: %w", err)

@@ -225,8 +225,7 @@ func (f *finder) inOrder(ctx context.Context) error {
 		var rows []Row
 		err := f.s.index.look(ctx, func(tx *Tx) (err error) {
 			rows, err = list(tx, "the search index", scanRow,
-				"SELECT rowid FROM words WHERE words MATCH ? AND rowid > ? AND rowid < ? ORDER BY rowid LIMIT ?",
-				match, rowidOf(below), rowidOf(f.above), page)
+				"SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? AND rowid > ? ORDER BY rowid DESC LIMIT ?", match, below, f.above, page)
 			return err
 		})
 		if err == nil {
@@ -243,7 +242,7 @@ func (f *finder) inOrder(ctx context.Context) error {
 	return nil
 }
 
-func scanRow(st *sqlite3.Stmt) (Row, error) { return Row(rowidOf(Row(st.ColumnInt64(0)))), nil }
+func scanRow(st *sqlite3.Stmt) (Row, error) { return Row(st.ColumnInt64(0)), nil }
 
 // outOfOrder goes through the late ones: all of them if they are few, else month
 // by month from the newest, until none can be among the hits.
@@ -297,8 +296,8 @@ func (f *finder) lateRows(ctx context.Context, match string, end lateRow, limit 
 	err = f.s.index.look(ctx, func(tx *Tx) (err error) {
 		rows, err = list(tx, "the search index", func(st *sqlite3.Stmt) (lateRow, error) {
 			return lateRow{Row(st.ColumnInt64(0)), st.ColumnInt64(1)}, nil
-		}, `SELECT l.row, l.at FROM words w JOIN late l ON l.row = ? - w.rowid
-			WHERE words MATCH ? AND (l.at, l.row) < (?, ?) ORDER BY l.at DESC, l.row DESC LIMIT ?`, newestFirst, match, end.at, end.row, limit)
+		}, `SELECT l.row, l.at FROM words w JOIN late l ON l.row = w.rowid
+			WHERE words MATCH ? AND (l.at, l.row) < (?, ?) ORDER BY l.at DESC, l.row DESC LIMIT ?`, match, end.at, end.row, limit)
 		return err
 	})
 	return rows, err

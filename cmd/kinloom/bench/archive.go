@@ -20,7 +20,7 @@ import (
 
 const (
 	// archiveForm is the form of archives: another number makes cached ones anew.
-	archiveForm = 4
+	archiveForm = 3
 	// archiveGroup is how many messages one commit takes, the same as of a node's
 	// loop; archiveDrain is how many of them enter the index at once.
 	archiveGroup = 256
