@@ -127,6 +127,7 @@ type loop struct {
 	lazyAt                   time.Time              // when the first of both came
 	links                    map[*link]bool
 	lastNow, lastTimer, kept time.Time // of the last tick; of the last housekeeping
+	more                     bool      // messages are left that have to be deleted
 	failures                 int       // commits that failed in a row
 	resumeAt                 time.Time // until when the loop is paused after one
 	warnings                 []string

@@ -34,14 +34,25 @@ func (l *loop) tick(tx *store.Tx) error {
 			l.then(func() { l.speakFirst(k, d, now) })
 		}
 	}
-	if now.Sub(l.kept) < housekeeping && !now.Before(l.kept) {
+	due := now.Sub(l.kept) >= housekeeping || now.Before(l.kept)
+	if due || l.more && !l.paused() {
+		if _, err := l.expire(tx); err != nil {
+			return err
+		}
+	}
+	if !due {
 		return nil
 	}
 	l.kept = now
-	if _, err := tx.Expire(now); err != nil {
-		return err
-	}
 	return l.renew(tx, now)
+}
+
+// expire deletes a step of what was cleared or is too old. If there may be more, the
+// next tick goes on with it.
+func (l *loop) expire(tx *store.Tx) (more bool, err error) {
+	emptied, err := tx.Expire(l.now())
+	l.more = emptied > 0
+	return l.more, err
 }
 
 // due sends again what got no receipt, and tries again to reach a device.

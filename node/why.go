@@ -201,7 +201,27 @@ func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, 
 	if err != nil {
 		return 0, err
 	}
-	return removed, n.store.Checkpoint(ctx)
+	return removed, n.emptied(ctx)
+}
+
+// emptyTime is how long the owner waits for the bytes of what was deleted, which is
+// not shown any more, to be gone from the disk. What is left by then goes with the ticks.
+const emptyTime = 30 * time.Second
+
+// emptied deletes what was cleared or is too old: a step a commit, so that others are
+// served in between.
+func (n *Node) emptied(ctx context.Context) error {
+	end := time.Now().Add(emptyTime)
+	for more := true; more && time.Now().Before(end); {
+		err := n.change(ctx, func(l *loop, tx *store.Tx) (err error) {
+			more, err = l.expire(tx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return n.store.Checkpoint(ctx)
 }
 
 // ConversationUpdate says what to change; nil leaves a field as it is.
@@ -240,7 +260,7 @@ func (n *Node) UpdateConversation(ctx context.Context, who string, u Conversatio
 		return Conversation{}, err
 	}
 	if u.Retention != nil {
-		if err := n.change(ctx, func(l *loop, tx *store.Tx) error { _, err := tx.Expire(l.now()); return err }); err != nil {
+		if err := n.emptied(ctx); err != nil {
 			return Conversation{}, err
 		}
 	}
