@@ -287,6 +287,7 @@ func (l *loop) refused(d *device) bool {
 // attach makes a link the route of a device: all that waits goes out on it.
 func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	if l.shutOut(d) {
+		d.queue.dialing = false // blocked while it was dialled: it may be again
 		l.then(k.close)
 		return nil
 	}
