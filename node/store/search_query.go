@@ -20,7 +20,7 @@ const (
 	maxQueryWords = 32
 	minPrefix     = 3 // letters; one letter takes 200 ms of every 1,000,000 messages
 	defaultHits   = 20
-	maxHits       = 1000
+	maxHits       = 10_000
 )
 
 // Query says what to search for. All that is given must hold; Text may be empty
@@ -42,7 +42,7 @@ type Query struct {
 	Since time.Time
 	// Before is the Place of the last hit of the page before; zero is the newest.
 	Before Cursor
-	// Limit is how many to find, 20 if 0 and at most 1,000.
+	// Limit is how many to find, 20 if 0 and at most 10,000.
 	Limit int
 }
 

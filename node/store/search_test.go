@@ -285,3 +285,25 @@ func TestSearchAgainstAWalk(t *testing.T) {
 		}
 	}
 }
+
+// As many are found as the commands offer to show.
+func TestSearchLimit(t *testing.T) {
+	const n = 1100
+	w := newWorld(t, "")
+	var events []*Event
+	for i := range n {
+		e := w.message(0, false, uint64(i+1), float64(i), "many")
+		events = append(events, &e)
+	}
+	w.insert(events...)
+	for _, indexed := range []bool{false, true} {
+		if indexed {
+			w.drain()
+		}
+		for limit, want := range map[int]int{10: 10, n: n, 10_000: n, 1 << 30: n} {
+			if got := len(w.found(Query{Text: "many", Limit: limit})); got != want {
+				t.Errorf("indexed %v: %d found with a limit of %d, want %d", indexed, got, limit, want)
+			}
+		}
+	}
+}
