@@ -3,9 +3,12 @@ package api
 import (
 	"context"
 	"errors"
+	"iter"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,4 +322,46 @@ func TestStalledClient(t *testing.T) {
 		t.Error(err)
 	}
 	stop() // returns although the other is still there
+}
+
+// TestEventsThatCannotBeRead: a stream that cannot go on says why, and is not taken up again.
+func TestEventsThatCannotBeRead(t *testing.T) {
+	home := t.TempDir()
+	path := filepath.Join(home, "s")
+	listener, err := Listen(home, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	var streams atomic.Int32
+	failing := func(context.Context) iter.Seq2[node.Change, error] {
+		return func(yield func(node.Change, error) bool) {
+			yield(node.Change{}, &node.Error{Kind: node.KindError, Text: "account.db is damaged"})
+		}
+	}
+	go func() {
+		served <- Serve(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if streams.Add(1) == 3 {
+				cancel()
+			}
+			follow(r.Context(), w, client.Change{Kind: client.KindStore, Store: &client.Store{ID: "x"}}, failing)
+		}))
+	}()
+	c := client.Dial(path)
+	defer c.Close()
+	var told error
+	for _, err := range c.Events(ctx, 0, "") {
+		told = err
+	}
+	if n := streams.Load(); n != 1 {
+		t.Errorf("the stream was opened %d times, want once", n)
+	}
+	if problem, ok := errors.AsType[*client.Problem](told); !ok || problem.Detail != "account.db is damaged" || problem.ExitCode() != 1 {
+		t.Errorf("the reader is told %v", told)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }

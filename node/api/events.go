@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -36,8 +38,9 @@ func (s *server) events(api huma.API) {
 	Register(api, Operation{Route: "GET /v1/changes", Summary: "Stored objects by the order in which they changed", Tag: "events"}, s.changes)
 	op := describe(api, Operation{Route: "GET /v1/events", Summary: "The same as a stream of server-sent events, resumable", Tag: "events"})
 	op.Responses["200"] = &huma.Response{
-		Description: "event is store or reset (first, without id), msg, state, contact, conversation or invite; id is the number of the change; data is the object",
-		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: streamSchema(api.OpenAPI().Components.Schemas)}},
+		Description: "event is store or reset (first, without id), msg, state, contact, conversation or invite; id is the number of the change; data is the object. " +
+			"problem (last, without id) says why the stream cannot go on",
+		Content: map[string]*huma.MediaType{"text/event-stream": {Schema: streamSchema(api.OpenAPI().Components.Schemas)}},
 	}
 	huma.Register(api, op, s.stream)
 }
@@ -118,23 +121,26 @@ func (s *server) stream(ctx context.Context, in *eventsInput) (*huma.StreamRespo
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusOK)
-		s.follow(ctx, w, first, since)
+		follow(ctx, w, first, func(ctx context.Context) iter.Seq2[node.Change, error] { return s.node.Events(ctx, since) })
 	}}, nil
 }
 
-// follow writes first, then every change after since, with a sign of life where nothing changes, until the reader or
-// the node goes. Events are written by one goroutine, so a slow reader only delays itself: the store is the queue.
-func (s *server) follow(ctx context.Context, w http.ResponseWriter, first client.Change, since uint64) {
+// follow writes first, then the changes, with a sign of life where nothing changes, until the reader or the node goes.
+// If the changes cannot be read, that is the last thing it writes: a stream that just ends is taken up again at once.
+// Events are written by one goroutine, so a slow reader only delays itself: the store is the queue.
+func follow(ctx context.Context, w http.ResponseWriter, first client.Change, events func(context.Context) iter.Seq2[node.Change, error]) {
 	if send(w, first) != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	changes := make(chan node.Change)
 	done := make(chan struct{})
+	var ended error // set before done is closed
 	go func() {
 		defer close(done)
-		for c, err := range s.node.Events(ctx, since) {
+		for c, err := range events(ctx) {
 			if err != nil {
+				ended = err
 				return
 			}
 			select {
@@ -158,6 +164,9 @@ func (s *server) follow(ctx context.Context, w http.ResponseWriter, first client
 		case <-beat.C:
 			err = put(w, ":\n\n")
 		case <-done:
+			if ended != nil && ctx.Err() == nil && !errors.Is(ended, node.ErrClosed) {
+				_ = sendAs(w, client.KindProblem, "", problem(ended)) // the reader went away: nobody is left to tell
+			}
 			return
 		}
 		if err != nil {
@@ -168,15 +177,19 @@ func (s *server) follow(ctx context.Context, w http.ResponseWriter, first client
 
 // send writes one event.
 func send(w http.ResponseWriter, c client.Change) error {
-	data, err := json.Marshal(c.Object())
-	if err != nil {
-		return err
-	}
 	id := ""
 	if c.Changed > 0 {
 		id = fmt.Sprintf("id: %d\n", c.Changed)
 	}
-	return put(w, fmt.Sprintf("event: %s\n%sdata: %s\n\n", c.Kind, id, data))
+	return sendAs(w, c.Kind, id, c.Object())
+}
+
+func sendAs(w http.ResponseWriter, kind, id string, object any) error {
+	data, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return put(w, fmt.Sprintf("event: %s\n%sdata: %s\n\n", kind, id, data))
 }
 
 // put writes and flushes; a reader that takes nothing for a while is let go.

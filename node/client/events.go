@@ -21,8 +21,9 @@ const (
 	KindContact      = "contact"
 	KindConversation = "conversation"
 	KindInvite       = "invite"
-	KindStore        = "store" // first event of a stream: which store the numbers belong to
-	KindReset        = "reset" // the store is another one: start at 0
+	KindStore        = "store"   // first event of a stream: which store the numbers belong to
+	KindReset        = "reset"   // the store is another one: start at 0
+	KindProblem      = "problem" // last event of a stream that cannot go on; Events gives it as an error
 )
 
 // maxEvent bounds one line of the stream, 1 MiB: far above a message of 12 KiB.
@@ -202,6 +203,8 @@ func (c *Client) stream(ctx context.Context, since uint64, store string, give fu
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
+		case lines.Text() == "" && name == KindProblem:
+			return parseProblem([]byte(data))
 		case lines.Text() == "" && data != "":
 			ch, err := decodeChange(name, []byte(data))
 			if err != nil {

@@ -58,6 +58,15 @@ func (p *Problem) GetStatus() int { return p.Status }
 // ContentType is the media type of problems.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
+// parseProblem reads a problem that came in a stream.
+func parseProblem(b []byte) error {
+	p := &Problem{}
+	if err := json.Unmarshal(b, p); err != nil {
+		return fmt.Errorf("read a problem: %w", err)
+	}
+	return p
+}
+
 // readProblem reads the body of a reply that is not 2xx. A body that is no problem still gives one.
 func readProblem(response *http.Response) error {
 	p := &Problem{}
