@@ -229,6 +229,7 @@ type readUpto struct {
 	conv   event.ConversationID
 	device store.Row
 	seq    uint64
+	last   store.Row // newest event of all when they looked
 }
 
 // markRead notes that the owner has read, and tells the authors' devices.
@@ -240,8 +241,12 @@ func (n *Node) markRead(ctx context.Context, marks []readUpto) error {
 			if !ok {
 				continue
 			}
-			if c.Unread != 0 {
-				c.Unread = 0
+			unread, err := c.since(tx, m.last)
+			if err != nil {
+				return err
+			}
+			if c.Unread > unread {
+				c.Unread = unread
 				l.spoke(c)
 			}
 			d, ok := l.acct.byRow[m.device]
@@ -258,6 +263,17 @@ func (n *Node) markRead(ctx context.Context, marks []readUpto) error {
 		}
 		return nil
 	})
+}
+
+// since counts what others said in a conversation after an event.
+func (c *conversation) since(tx *store.Tx, last store.Row) (n int, err error) {
+	events, err := tx.EventsAfter(last)
+	for _, e := range events {
+		if e.Conversation == c.Row && e.Type.Class() == event.Content && !e.Own {
+			n++
+		}
+	}
+	return n, err
 }
 
 // Messages yields the content that others send from now on, each message once.

@@ -274,6 +274,10 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 		if err != nil {
 			return err
 		}
+		last, err := v.tx.LastEvent()
+		if err != nil {
+			return err
+		}
 		events, err := v.tx.Timeline(store.TimelineQuery{Conversations: []store.Row{c.Row}, Limit: q.Limit, Newest: q.Limit > 0})
 		if err != nil {
 			return err
@@ -296,7 +300,7 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 		}
 		if c.Unread > 0 && !q.Peek {
 			for device, seq := range high {
-				marks = append(marks, readUpto{conv: c.ID, device: device, seq: seq})
+				marks = append(marks, readUpto{conv: c.ID, device: device, seq: seq, last: last})
 			}
 		}
 		return nil
