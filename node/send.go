@@ -161,6 +161,7 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 		return Message{}, notFoundOr(err, "", "no message %s", hexID(id)[:8])
 	}
 	for {
+		commit, _ := n.hub.after()
 		receipt, marks := n.hub.await(e.Row)
 		m, err := n.shown(context.WithoutCancel(ctx), e.Row)
 		if err != nil || m.State == "failed" || slices.Index(progress, m.State) >= want {
@@ -172,6 +173,14 @@ func (n *Node) Wait(ctx context.Context, id event.ID, state string) (Message, er
 			if want <= slices.Index(progress, "delivered") {
 				m.State, m.Route = "delivered", routeName(route)
 				return m, nil
+			}
+			select { // the receipt is not in the store yet, and until then no mark counts
+			case <-commit:
+			case <-marks:
+			case <-ctx.Done():
+				return m, tooLate(id, state)
+			case <-n.ended:
+				return m, ErrClosed
 			}
 		case <-marks:
 		case <-ctx.Done():
