@@ -45,6 +45,10 @@ func (n *Node) Why(ctx context.Context, id string) ([]Stage, error) {
 		if err := v.stages(&out, e); err != nil {
 			return err
 		}
+		state, err := v.tx.StateOf(e)
+		if err != nil || state != store.Read { // a mark names a number, which may have been another message's
+			return err
+		}
 		marks, err := v.tx.ReadMarks(e.Conversation)
 		for _, r := range marks {
 			if r.Upto < e.Seq {

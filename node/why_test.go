@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/store"
 )
 
 // Messages that are confirmed within a second share a row, and so its times; what Why tells of each is never before it was
@@ -97,4 +98,34 @@ func follow(ctx context.Context, t *testing.T, n *node.Node, since uint64, first
 		}
 	}
 	return since
+}
+
+// TestWhyReadNeedsDelivery: a mark names a number, and why believes it no more than read does.
+func TestWhyReadNeedsDelivery(t *testing.T) {
+	withHomes(t, func(ctx context.Context, h *homes) {
+		h.close(1)
+		m := say(ctx, t, h.nodes[0], "bob", "queued")
+		h.close(0)
+		h.rows(0, func(tx *store.Tx) error {
+			all, err := tx.Contacts()
+			if err != nil {
+				return err
+			}
+			convs, err := tx.Conversations()
+			if err != nil {
+				return err
+			}
+			return tx.PutReadMark(store.ReadMark{Conversation: convs[1].Row, Person: all[1].Person, Upto: 99, At: time.Now()})
+		})
+		h.open(0)
+		stages, err := h.nodes[0].Why(ctx, m.ID.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range stages {
+			if s.Stage == "read" {
+				t.Errorf("a message that nobody has is told as read: %+v", stages)
+			}
+		}
+	})
 }
