@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -30,7 +30,7 @@ const (
 	copiedEvery = time.Hour
 
 	settingClosed     = "closed numbers "   // conversation, blank, device: up to where
-	settingRenumbered = "renumbered event " // old id: row
+	settingRenumbered = "renumbered event " // an id that it had or has: row
 )
 
 // clash is an event that is not kept, as another one is held under its number or
@@ -193,8 +193,10 @@ func (l *loop) renumber(tx *store.Tx, c *conversation, e store.Event) (bool, err
 	if err != nil {
 		return false, nil
 	}
-	if err := tx.PutSetting(settingRenumbered+hexID(e.ID), binary.BigEndian.AppendUint64(nil, uint64(e.Row)), false); err != nil {
-		return false, err
+	for _, id := range []event.ID{e.ID, made.ID} { // the search index has the old one, if any, and knows nothing of the new one
+		if err := tx.PutSetting(settingRenumbered+hexID(id), binary.BigEndian.AppendUint64(nil, uint64(e.Row)), false); err != nil {
+			return false, err
+		}
 	}
 	l.log.Info("an own event got a new number", "old", e.Seq, "new", made.Seq)
 	e.Seq, e.ID, e.Raw, e.Clock = made.Seq, made.ID, made.Raw, made.Clock
@@ -288,16 +290,29 @@ func (l *loop) wanted(tx *store.Tx, d *device, c *conversation, w event.Wanted) 
 // had before it got another number.
 func (n *Node) lookUp(ctx context.Context, id string) (store.Event, error) {
 	e, err := n.store.FindEvent(ctx, id)
-	if !isNotFound(err) || len(id) != 2*len(event.ID{}) {
+	if !isNotFound(err) {
 		return e, err
 	}
+	most := len(id) - 1 // SettingsUnder wants something behind it
 	readErr := n.store.Read(ctx, func(tx *store.Tx) error {
-		b, err := tx.Setting(settingRenumbered + id)
-		if err != nil || len(b) != 8 {
-			return errors.Join(err, store.ErrNotFound)
+		known, err := tx.SettingsUnder(settingRenumbered + id[:most])
+		if err != nil {
+			return err
 		}
-		e, err = tx.EventByRow(store.Row(binary.BigEndian.Uint64(b)))
-		return err
+		rows := map[store.Row]bool{}
+		for rest, b := range known {
+			if strings.HasPrefix(rest, id[most:]) && len(b) == 8 {
+				rows[store.Row(binary.BigEndian.Uint64(b))] = true
+			}
+		}
+		if len(rows) > 1 {
+			return store.ErrAmbiguous
+		}
+		for row := range rows {
+			e, err = tx.EventByRow(row)
+			return err
+		}
+		return store.ErrNotFound
 	})
 	if isNotFound(readErr) {
 		return e, err

@@ -161,6 +161,7 @@ func TestSetBack(t *testing.T) {
 						waiting = append(waiting, say(ctx, t, bob.Node, "ada", text))
 						wantAda, wantBob = wantAda+"|"+text, wantBob+"|"+text
 					}
+					s.pass(time.Second) // they are in the search index under the ids that they have now
 					s.stop(t, bob)
 				}
 				if ada.Node == nil {
@@ -175,6 +176,13 @@ func TestSetBack(t *testing.T) {
 					delivered(ctx, t, bob.Node, m)
 					if got := texts(ctx, t, ada.Node, "bob"); !strings.Contains(got, m.Text) {
 						t.Errorf("%q is delivered, Ada reads %q", m.Text, got)
+					}
+					byOld, err := bob.Message(ctx, hexOf(m)[:16])
+					if err != nil || byOld.Text != m.Text {
+						t.Errorf("%q by the beginning of the id that it had: %+v, %v", m.Text, byOld, err)
+					}
+					if byNew, err := bob.Message(ctx, hexOf(byOld)[:16]); err != nil || byNew.ID != byOld.ID {
+						t.Errorf("%q by the beginning of the id that it has: %+v, %v", m.Text, byNew, err)
 					}
 				}
 				for _, text := range []string{"new 1", "new 2", "new 3", "new 4"} {
