@@ -19,8 +19,11 @@ import (
 const (
 	keysFile     = "keys"
 	keychainFile = "keys.id" // under which name the system's keychain has the secret
-	crashFile    = "crash.log"
 )
+
+// crashFiles have what a crash left: that of this run, and that of the one before,
+// which a start puts aside.
+var crashFiles = [...]string{"crash.log", "crash.old.log"}
 
 // databases are the files whose ids the key file keeps.
 var databases = [...]string{"account.db", "index.db", "net.db"}

@@ -2,12 +2,40 @@ package node_test
 
 import (
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/kinloom/kinloom/node"
 )
+
+// TestLastCrash: the status tells of the crash of the run before, whose log a start puts aside.
+func TestLastCrash(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := node.Init(t.Context(), node.Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ now, before, want string }{
+		{"", "", ""},
+		{"", "panic: before\n\ngoroutine 1", "panic: before"},
+		{"panic: now\n\ngoroutine 1", "panic: before\n", "panic: now"},
+	} {
+		for name, text := range map[string]string{"crash.log": tt.now, "crash.old.log": tt.before} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := node.OpenOffline(t.Context(), node.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := n.Status(t.Context()); err != nil || s.LastCrash != tt.want {
+			t.Errorf("crash logs %q and %q: told of %q, %v; want %q", tt.now, tt.before, s.LastCrash, err, tt.want)
+		}
+		closeAll(t, n)
+	}
+}
 
 // TestHomeOpenToOthers: a home in a folder that others may list is told of, as it cannot be known why it is open.
 func TestHomeOpenToOthers(t *testing.T) {

@@ -309,10 +309,18 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		}
 		s.Warnings = append(append(s.Warnings[:own:own], l.warnings...), l.alarms...)
 	})
-	if b, readErr := os.ReadFile(filepath.Join(n.cfg.Dir, crashFile)); n.cfg.Dir != "" && readErr == nil && len(b) > 0 {
-		s.LastCrash = firstLine(b)
-	}
+	s.LastCrash = lastCrash(n.cfg.Dir)
 	return s, err
+}
+
+// lastCrash gives the line to look at of the last crash of a node with this home.
+func lastCrash(dir string) string {
+	for _, name := range crashFiles {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); dir != "" && err == nil && len(b) > 0 {
+			return firstLine(b)
+		}
+	}
+	return ""
 }
 
 func firstLine(b []byte) string {
