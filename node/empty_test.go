@@ -14,7 +14,7 @@ import (
 // TestDeletedLeavesTheDisk: what is cleared is deleted when the call returns, however much it is, and what a call could
 // not finish goes within seconds of the next start.
 func TestDeletedLeavesTheDisk(t *testing.T) {
-	const notes = 900 // more than three steps
+	const notes = 200 // more than three steps
 	dir := t.TempDir()
 	if _, err := node.Init(t.Context(), node.Config{Dir: dir}); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestDeletedLeavesTheDisk(t *testing.T) {
 		t.Fatal("nothing was left for the next start")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		with(t.Context(), func(*node.Node) { time.Sleep(3 * time.Second) })
+		with(t.Context(), func(*node.Node) { time.Sleep(10 * time.Second) })
 	})
 	if n := left(func(*store.Tx) error { return nil }); n != 0 {
 		t.Errorf("%d messages or more were left by the ticks of the next start", n)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -9,8 +11,9 @@ import (
 )
 
 // deleteStep is how many events one transaction empties at most when many go:
-// each leaves the search index too, and whoever sends meanwhile waits for that.
-const deleteStep = 256
+// each leaves the search index too, and whoever sends meanwhile waits for that: up to
+// 15 ms for an old message of 1 KiB in an index of 30,000, 60 ms for a new one.
+const deleteStep = 32
 
 // DeleteEvent deletes an event on this node: its words leave the search index,
 // its bytes the account; a tombstone with a new Changed stays. Gone from the
@@ -33,7 +36,9 @@ func (tx *Tx) empty(events []Event, tell bool) error {
 	if len(events) == 0 {
 		return nil
 	}
-	if err := tx.unindex(events); err != nil {
+	// In the order of the index, which else is written anew for each.
+	rising := slices.SortedFunc(slices.Values(events), func(a, b Event) int { return cmp.Compare(a.Row, b.Row) })
+	if err := tx.unindex(rising); err != nil {
 		return wrap("delete from the search index", err)
 	}
 	for i := range events {

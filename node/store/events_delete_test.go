@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,41 @@ func TestDeleteEvent(t *testing.T) {
 	}
 	if err := w.Check(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// In whatever order messages are deleted, the index must not be written anew for each
+// of them.
+func TestDeletionsInOneGo(t *testing.T) {
+	var cost [2]int64
+	for i := range cost {
+		w := newWorld(t, t.TempDir())
+		var all []*Event
+		for n := range 4 * deleteStep {
+			e := w.message(0, false, uint64(n+1), float64(n), fmt.Sprint("one of many, the ", n))
+			all = append(all, &e)
+		}
+		w.insert(all...)
+		w.drain()
+		changes := func() (n int64) {
+			check(t, w.index.d.write(t.Context(), func(tx *Tx) error { n = tx.c.TotalChanges(); return nil }))
+			return n
+		}
+		before := changes()
+		w.write(func(tx *Tx) error {
+			var events []Event
+			for _, e := range all[:deleteStep] {
+				events = append(events, *e)
+			}
+			if i == 1 {
+				slices.Reverse(events)
+			}
+			return tx.empty(events, false)
+		})
+		cost[i] = changes() - before
+	}
+	if cost[0] != cost[1] {
+		t.Errorf("%d changes of the index oldest first, %d newest first; want the same", cost[0], cost[1])
 	}
 }
 
