@@ -272,7 +272,11 @@ func writeNew(path string, b []byte) (err error) {
 	return nil
 }
 
+// syncDir makes the entries of a folder durable; Windows has no such call.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
