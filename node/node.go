@@ -39,7 +39,6 @@ type Node struct {
 	once    sync.Once
 	stop    context.CancelFunc
 	group   *errgroup.Group
-	fatal   error // set before ended is closed
 	closed  error
 }
 
@@ -103,9 +102,7 @@ func open(ctx context.Context, c Config, create, online bool) (_ *Node, err erro
 	n.group, run = errgroup.WithContext(run)
 	n.group.Go(func() error {
 		defer close(n.ended)
-		err := n.loop.run(run)
-		n.fatal = err
-		return err
+		return n.loop.run(run)
 	})
 	if online {
 		err = n.connect(ctx, run)
