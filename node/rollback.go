@@ -103,7 +103,11 @@ func (l *loop) closeNumbers(tx *store.Tx, c *conversation, id identity.DeviceID,
 		return nil
 	}
 	c.graph.Close(id, upto)
-	return tx.PutSetting(settingClosed+hex.EncodeToString(c.ID[:])+" "+id.String(), binary.BigEndian.AppendUint64(nil, upto), false)
+	return tx.PutSetting(settingClosed+closedKey(c.ID, id), binary.BigEndian.AppendUint64(nil, upto), false)
+}
+
+func closedKey(c event.ConversationID, id identity.DeviceID) string {
+	return hex.EncodeToString(c[:]) + " " + id.String()
 }
 
 // loadClosed gives the conversations the numbers that are closed in them.

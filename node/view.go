@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"time"
@@ -269,6 +270,14 @@ func bodyText(ev event.Event) (string, *event.ID) {
 func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, error) {
 	var out []Message
 	var marks []readUpto
+	var before store.Cursor
+	if q.Before != "" {
+		e, err := n.find(ctx, q.Before)
+		if err != nil {
+			return nil, err
+		}
+		before = e.Cursor()
+	}
 	err := n.readSettled(ctx, func(v *view) error {
 		c, err := v.conversationOf(who)
 		if err != nil {
@@ -278,7 +287,7 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 		if err != nil {
 			return err
 		}
-		events, err := v.tx.Timeline(store.TimelineQuery{Conversations: []store.Row{c.Row}, Limit: q.Limit, Newest: q.Limit > 0})
+		events, err := v.tx.Timeline(store.TimelineQuery{Conversations: []store.Row{c.Row}, Before: before, Limit: q.Limit, Newest: q.Limit > 0})
 		if err != nil {
 			return err
 		}
@@ -293,10 +302,15 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 			if err != nil {
 				return err
 			}
-			out = append(out, m)
 			if !m.Own {
+				if high[e.Device]+1 != e.Seq {
+					if m.Gap, err = v.gap(c.ID, e); err != nil {
+						return err
+					}
+				}
 				high[e.Device] = max(high[e.Device], e.Seq)
 			}
+			out = append(out, m)
 		}
 		if c.Unread > 0 && !q.Peek {
 			for device, seq := range high {
@@ -313,8 +327,30 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 
 // ReadQuery bounds what Read gives.
 type ReadQuery struct {
-	Limit int  // the newest that many; 0: everything
-	Peek  bool // leave it unread
+	Limit  int    // the newest that many; 0: everything
+	Before string // of what stands before the message with this id; empty: of all
+	Peek   bool   // leave it unread
+}
+
+// gap gives how many events of its device are missing right before an event. Those
+// that are not there any more because the device was set back are not missing.
+func (v *view) gap(conv event.ConversationID, e *store.Event) (int, error) {
+	held, err := v.tx.Before(e.Conversation, e.Device, e.Seq)
+	if err != nil || held == 0 || held+1 == e.Seq {
+		return 0, err
+	}
+	d, err := v.tx.DeviceByRow(e.Device)
+	if err != nil {
+		return 0, err
+	}
+	closed, err := v.tx.Setting(settingClosed + closedKey(conv, d.ID))
+	if err != nil && !isNotFound(err) {
+		return 0, err
+	}
+	if len(closed) == 8 {
+		held = max(held, binary.BigEndian.Uint64(closed))
+	}
+	return int(max(held+1, e.Seq) - held - 1), nil
 }
 
 func reverse(events []store.Event) {

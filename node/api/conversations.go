@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"time"
@@ -23,9 +24,10 @@ type updateInput struct {
 }
 
 type readInput struct {
-	Who   string `path:"who" maxLength:"512" doc:"Name of its person, me, or conversation id"`
-	Limit int    `query:"limit" minimum:"0" doc:"The newest that many; 0 is all"`
-	Peek  bool   `query:"peek" doc:"Leave it unread"`
+	Who    string `path:"who" maxLength:"512" doc:"Name of its person, me, or conversation id"`
+	Limit  int    `query:"limit" minimum:"0" maximum:"1000" doc:"The newest that many; 0 is 1,000"`
+	Before string `query:"before" maxLength:"64" doc:"Only what stands before the message with this id: the first one of the page that was read"`
+	Peek   bool   `query:"peek" doc:"Leave it unread"`
 }
 
 // conversations serves conversations and their timelines.
@@ -52,7 +54,7 @@ func (s *server) conversations(api huma.API) {
 		})
 	Register(api, Operation{Route: "GET /v1/conversations/{who}/messages", Summary: "A timeline, oldest first", Tag: "messages"},
 		func(ctx context.Context, in *readInput) ([]client.Message, error) {
-			all, err := s.node.Read(ctx, in.Who, node.ReadQuery{Limit: in.Limit, Peek: in.Peek})
+			all, err := s.node.Read(ctx, in.Who, node.ReadQuery{Limit: cmp.Or(in.Limit, maxPage), Before: in.Before, Peek: in.Peek})
 			return each(all, Message), err
 		})
 }

@@ -20,7 +20,7 @@ const (
 	maxKey     = 128                    // bytes of an Idempotency-Key
 	maxReaders = 32                     // open event streams
 	maxWait    = 24 * time.Hour         // longest wait for a state
-	maxPage    = 1000                   // changes in one reply
+	maxPage    = 1000                   // objects in one reply
 	replyTime  = 2 * time.Minute        // for a reply, but those that wait by design
 	headerTime = 10 * time.Second       // to send the headers
 	idleTime   = 2 * time.Minute        // between two requests on a connection

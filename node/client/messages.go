@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -119,11 +120,34 @@ func (c *Client) Why(ctx context.Context, id string) ([]Stage, error) {
 	return out, c.call(ctx, http.MethodGet, pathOf("v1", "messages", id, "stages"), nil, nil, &out)
 }
 
-// Read gives a person's timeline over all conversations, or one conversation's, oldest first.
+// readPage is how many messages one reply holds: with the longest texts less than half of what a reply may have.
+const readPage = 500
+
+// Read gives a person's timeline over all conversations, or one conversation's, oldest first. It is read page by page from
+// the newest message on; with the first page all of it counts as read.
 func (c *Client) Read(ctx context.Context, who string, page Page) ([]Message, error) {
-	query := url.Values{"limit": {strconv.Itoa(page.Limit)}, "peek": {strconv.FormatBool(page.Peek)}}
-	var out []Message
-	return out, c.call(ctx, http.MethodGet, pathOf("v1", "conversations", who, "messages"), query, nil, &out)
+	out := []Message{}
+	query := url.Values{"peek": {strconv.FormatBool(page.Peek)}}
+	for page.Limit == 0 || len(out) < page.Limit {
+		n := readPage
+		if page.Limit > 0 {
+			n = min(n, page.Limit-len(out))
+		}
+		query.Set("limit", strconv.Itoa(n))
+		var part []Message
+		if err := c.call(ctx, http.MethodGet, pathOf("v1", "conversations", who, "messages"), query, nil, &part); err != nil {
+			return nil, err
+		}
+		slices.Reverse(part)
+		out = append(out, part...) // the newest first, for now
+		if len(part) < n {
+			break
+		}
+		query.Set("before", part[n-1].ID)
+		query.Set("peek", "true")
+	}
+	slices.Reverse(out)
+	return out, nil
 }
 
 // Search finds messages, newest first.
