@@ -63,6 +63,12 @@ func openHome(c *Config, create bool) (h *home, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, &Error{Kind: KindError, Text: "cannot make the home folder " + c.Dir, Err: err, Next: "Choose another with --home, or mend its rights."}
 	}
+	if modeOf(c.Dir)&0o002 != 0 {
+		return nil, &Error{
+			Kind: KindUsage, Text: "everybody may write into " + c.Dir + ": it is no place for a home", // and is not to be closed to them
+			Next: "Choose a folder of your own with --home, or close it: chmod 700.",
+		}
+	}
 	lock, err := store.AcquireLock(c.Dir)
 	if err != nil {
 		return nil, lockError(c.Dir, err)
@@ -91,14 +97,14 @@ func openHome(c *Config, create bool) (h *home, err error) {
 	return h, h.create(c, path)
 }
 
-// openToOthers says whether others than the owner may look into a home, which was
-// there before it became one.
-func openToOthers(dir string) bool {
-	if dir == "" || runtime.GOOS == "windows" { // where modes say nothing
-		return false
-	}
+// modeOf gives what others than the owner may do in a home, which may have been
+// there before it became one. Nothing where modes say nothing.
+func modeOf(dir string) fs.FileMode {
 	info, err := os.Stat(dir)
-	return err == nil && info.Mode().Perm()&0o077 != 0
+	if err != nil || runtime.GOOS == "windows" {
+		return 0
+	}
+	return info.Mode().Perm() & 0o077
 }
 
 func noHome(dir string) error {

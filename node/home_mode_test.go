@@ -62,3 +62,20 @@ func TestHomeOpenToOthers(t *testing.T) {
 		closeAll(t, n)
 	}
 }
+
+// TestHomeThatEverybodyWritesTo: a folder for temporary files, say, becomes no home, and keeps its mode.
+func TestHomeThatEverybodyWritesTo(t *testing.T) {
+	dir := t.TempDir()
+	const mode = os.ModeSticky | 0o777
+	if err := os.Chmod(dir, mode); err != nil {
+		t.Fatal(err)
+	}
+	_, err := node.Init(t.Context(), node.Config{Dir: dir, Name: "Ada"})
+	if runtime.GOOS != "windows" {
+		wantKind(t, "a folder of everybody", err, node.KindUsage, "no place for a home")
+	}
+	info, err := os.Stat(dir)
+	if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != mode.Perm() {
+		t.Errorf("the folder has mode %v now, %v", info.Mode(), err)
+	}
+}

@@ -266,7 +266,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	if s.KeyProtection == ProtectedByMode {
 		s.Warnings = append(s.Warnings, "The key file has no passphrase: who can read your files can read everything.")
 	}
-	if openToOthers(n.cfg.Dir) {
+	if n.cfg.Dir != "" && modeOf(n.cfg.Dir) != 0 {
 		s.Warnings = append(s.Warnings, "Others who use this computer can see names and sizes of the files in "+n.cfg.Dir+": chmod 700 it.")
 	}
 	own := len(s.Warnings)
