@@ -276,7 +276,7 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 		if err != nil {
 			return nil, err
 		}
-		before = e.Cursor()
+		before = store.Cursor{Clock: e.Clock} // with all of the instant before which the page of e ended
 	}
 	err := n.readSettled(ctx, func(v *view) error {
 		c, err := v.conversationOf(who)
@@ -327,7 +327,7 @@ func (n *Node) Read(ctx context.Context, who string, q ReadQuery) ([]Message, er
 
 // ReadQuery bounds what Read gives.
 type ReadQuery struct {
-	Limit  int    // the newest that many; 0: everything
+	Limit  int    // the newest that many, and those of the same instant as the oldest of them; 0: everything
 	Before string // of what stands before the message with this id; empty: of all
 	Peek   bool   // leave it unread
 }

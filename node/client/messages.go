@@ -127,6 +127,7 @@ const readPage = 500
 // the newest message on; with the first page all of it counts as read.
 func (c *Client) Read(ctx context.Context, who string, page Page) ([]Message, error) {
 	out := []Message{}
+	known := map[string]bool{} // where an author's clock was wrong, pages may overlap
 	query := url.Values{"peek": {strconv.FormatBool(page.Peek)}}
 	for page.Limit == 0 || len(out) < page.Limit {
 		n := readPage
@@ -138,13 +139,21 @@ func (c *Client) Read(ctx context.Context, who string, page Page) ([]Message, er
 		if err := c.call(ctx, http.MethodGet, pathOf("v1", "conversations", who, "messages"), query, nil, &part); err != nil {
 			return nil, err
 		}
-		slices.Reverse(part)
-		out = append(out, part...) // the newest first, for now
-		if len(part) < n {
+		before := len(out)
+		for _, m := range slices.Backward(part) { // the newest first, for now
+			if !known[m.ID] {
+				known[m.ID] = true
+				out = append(out, m)
+			}
+		}
+		if len(part) < n || len(out) == before {
 			break
 		}
-		query.Set("before", part[n-1].ID)
+		query.Set("before", part[0].ID)
 		query.Set("peek", "true")
+	}
+	if page.Limit > 0 {
+		out = out[:min(len(out), page.Limit)]
 	}
 	slices.Reverse(out)
 	return out, nil

@@ -24,7 +24,8 @@ type TimelineQuery struct {
 	Conversations []Row
 	// After and Before bound it, both exclusive; zero is no bound.
 	After, Before Cursor
-	// Limit is how many events to give; 0 is all of them.
+	// Limit is how many events to give; 0 is all of them. With Newest, those of the
+	// same instant as the oldest of them come along.
 	Limit int
 	// Newest takes the newest ones within the bounds and gives them newest
 	// first; else the oldest, oldest first.
@@ -95,9 +96,21 @@ func (tx *Tx) timeline(conversation Row, q TimelineQuery) ([]Event, error) {
 	if q.Newest {
 		order = " ORDER BY clock DESC, row DESC LIMIT ?6"
 	}
-	all := make([]Event, 0, max(0, min(limit, 256)))
-	for st, err := range tx.Query("SELECT "+eventColumns+" FROM event INDEXED BY event_time"+where+order,
-		conversation, q.After.Clock, q.After.Row, q.Before.Clock, q.Before.Row, limit) {
+	all, err := tx.timelineRows(make([]Event, 0, max(0, min(limit, 256))), where+order, conversation, q.After, q.Before, limit)
+	if err != nil || !q.Newest || len(all) != limit {
+		return all, err
+	}
+	// All of the last one's instant, or a page that ends there would not be in order with the next.
+	last, after := all[len(all)-1].Cursor(), Cursor{}
+	if q.After.Clock == last.Clock {
+		after = q.After
+	}
+	return tx.timelineRows(all, " WHERE conversation = ?1 AND "+shownEvent+" AND row > "+clearedTo+
+		" AND clock = ?4 AND row > ?3 AND row < ?5 ORDER BY row DESC LIMIT ?6", conversation, after, last, -1)
+}
+
+func (tx *Tx) timelineRows(all []Event, rest string, conversation Row, after, before Cursor, limit int) ([]Event, error) {
+	for st, err := range tx.Query("SELECT "+eventColumns+" FROM event INDEXED BY event_time"+rest, conversation, after.Clock, after.Row, before.Clock, before.Row, limit) {
 		var e Event
 		if err == nil {
 			e, err = scanEvent(st)

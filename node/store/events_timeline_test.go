@@ -119,3 +119,38 @@ func TestTimelineOfAWrongClock(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestPagesOfOneInstant: pages, each before the first of the one that was read, make up the whole timeline, in its order,
+// where events of several devices have the same clock.
+func TestPagesOfOneInstant(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	var events []*Event
+	for i := range 60 {
+		e := w.message(0, i%2 == 0, uint64(i/2+1), 0, "one")
+		e.Clock = event.Clock(w.start.UnixMilli()/1000*1000+int64(i/6)) << 16 // six at a time, three of each device
+		events = append(events, &e)
+	}
+	w.insert(events...)
+	page := func(before Cursor, limit int) (all []Event) {
+		w.read(func(tx *Tx) (err error) {
+			all, err = tx.Timeline(TimelineQuery{Conversations: []Row{w.pairs[0].Row}, Before: before, Limit: limit, Newest: true})
+			return err
+		})
+		return all
+	}
+	whole := page(Cursor{}, 0)
+	for limit := 1; limit <= len(whole)+1; limit++ {
+		var got []Event
+		for before := (Cursor{}); ; {
+			part := page(before, limit)
+			if len(part) == 0 {
+				break
+			}
+			got = append(got, part...)
+			before = Cursor{Clock: part[len(part)-1].Clock}
+		}
+		if diff := cmp.Diff(whole, got); diff != "" {
+			t.Fatalf("pages of %d (-whole +got):\n%s", limit, diff)
+		}
+	}
+}
