@@ -68,16 +68,7 @@ func crashes(t *testing.T, seed uint64) {
 		}
 	}
 	for _, n := range nodes {
-		for {
-			s, err := n.Status(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.Queued == 0 {
-				break
-			}
-			time.Sleep(time.Second)
-		}
+		emptied(ctx, t, n, time.Now().Add(time.Hour))
 	}
 	for i, n := range nodes {
 		toldInOrder(ctx, t, n, said[1-i])
@@ -146,16 +137,7 @@ func longQueue(t *testing.T, sealed, unsealed int) {
 			h.pass(5 * time.Millisecond)
 			more(1)
 		}
-		for {
-			s, err := h.nodes[0].Status(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.Queued == 0 {
-				break
-			}
-			h.pass(time.Second)
-		}
+		emptied(ctx, t, h.nodes[0], time.Now().Add(time.Hour))
 		toldInOrder(ctx, t, h.nodes[1], said)
 	})
 }

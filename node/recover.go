@@ -40,7 +40,7 @@ const (
 )
 
 // heldMax is how many cells of a link wait for news of the device that sent them.
-// More are refused as too many for now, and come again.
+// More are refused as busy, and come again.
 const heldMax = 8
 
 // ask asks a device for a fresh bundle and the news of its person's devices,

@@ -67,19 +67,7 @@ func exchangeAll(t *testing.T, seed uint64, n int, o testnet.Options) time.Durat
 	}
 	net.Heal()
 	for _, from := range []*node.Node{ada, bob} {
-		for {
-			s, err := from.Status(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.Queued == 0 {
-				break
-			}
-			if time.Since(begin) > time.Hour {
-				t.Fatalf("seed %d: %d messages still queued after an hour", seed, s.Queued)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		emptied(ctx, t, from, begin.Add(time.Hour))
 	}
 	took := time.Since(begin)
 	for who, reader := range []*node.Node{ada, bob} {
@@ -103,6 +91,24 @@ func exchangeAll(t *testing.T, seed uint64, n int, o testnet.Options) time.Durat
 		}
 	}
 	return took
+}
+
+// emptied waits in virtual time until nothing is queued, until a time at most.
+func emptied(ctx context.Context, t *testing.T, n *node.Node, until time.Time) {
+	t.Helper()
+	for {
+		s, err := n.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Queued == 0 {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%d messages are still queued", s.Queued)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // TestDeliveryUnderLossAndCuts: 0 lost, 0 doubled, 0 out of a sender's order,

@@ -140,7 +140,7 @@ func (c *Client) Read(ctx context.Context, who string, page Page) ([]Message, er
 			return nil, err
 		}
 		before := len(out)
-		for _, m := range slices.Backward(part) { // the newest first, for now
+		for _, m := range slices.Backward(part) { // the newest first, until all are here
 			if !known[m.ID] {
 				known[m.ID] = true
 				out = append(out, m)
