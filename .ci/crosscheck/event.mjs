@@ -6,6 +6,7 @@ import { order } from './order.mjs'
 
 const MaxEvent = 14336, MaxBody = 13312, MaxParents = 20, MaxKey = 64, MaxText = 12288
 const MaxReaction = 64, MaxName = 256, MaxEntries = 64, MaxMarks = 128, MaxRefused = 128, MaxTyping = 60
+const MaxPlaces = 8, MaxPlace = 127
 const MaxSeq = 2n ** 53n - 1n, MaxClock = 2n ** 63n - 1n, MaxAhead = 24n * 3600n * 1000n
 
 const id = bstr(32), u64 = uint(64)
@@ -74,6 +75,12 @@ function wanted({ From, To }) {
   if (From < 1 || BigInt(From) > BigInt(To) || BigInt(To) > MaxSeq) refuse('ErrSeq')
 }
 
+function whereabouts({ Secret, Addrs, Offers }) {
+  if (Secret !== undefined && /^0*$/.test(Secret) || Offers === 0) refuse('ErrMalformed')
+  if (Addrs && (Addrs.length === 0 || Addrs.length > MaxPlaces || Addrs.includes(''))) refuse('ErrCount')
+  if (Addrs?.some(a => a.length / 2 > MaxPlace)) refuse('ErrTooLong')
+}
+
 const pairID = (a, b) => sha256(ascii('kinloom/pair/1'), ...(Buffer.compare(a, b) < 0 ? [a, b] : [b, a]))
 const conversation = b => ({ Conversation: hex(b) })
 
@@ -108,6 +115,7 @@ export const messages = {
   Marks: body([[1, 'Marks', list(struct([[1, 'Device', id], [2, 'Seq', u64]]))]], marks),
   Refused: body([[1, 'Device', id], [2, 'Upto', u64], [3, 'Held', u64], [4, 'IDs', list(id)]], refused),
   Wanted: body([[1, 'Device', id], [2, 'From', u64], [3, 'To', u64]], wanted),
+  Whereabouts: body([[1, 'Transport', id], [2, 'Secret', id, 'spelled'], [3, 'Addrs', list(bstr()), 'spelled'], [4, 'Offers', u64, 'spelled']], whereabouts),
   Composing: body([[1, 'Seconds', u64]], v => v.Seconds > MaxTyping ? refuse('ErrSeconds') : undefined),
   PairID: derived(b => conversation(pairID(b.subarray(0, 32), b.subarray(32)))),
   SelfID: derived(b => conversation(pairID(b, b))),

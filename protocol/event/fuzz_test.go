@@ -49,17 +49,18 @@ func fuzzParser[M message](f *testing.F, parse func([]byte) (M, error)) {
 	})
 }
 
-func FuzzParse(f *testing.F)           { fuzzParser(f, Parse) }
-func FuzzParseText(f *testing.F)       { fuzzParser(f, ParseText) }
-func FuzzParseRevision(f *testing.F)   { fuzzParser(f, ParseRevision) }
-func FuzzParseEmotion(f *testing.F)    { fuzzParser(f, ParseEmotion) }
-func FuzzParseRetraction(f *testing.F) { fuzzParser(f, ParseRetraction) }
-func FuzzParseName(f *testing.F)       { fuzzParser(f, ParseName) }
-func FuzzParseEntries(f *testing.F)    { fuzzParser(f, ParseEntries) }
-func FuzzParseMarks(f *testing.F)      { fuzzParser(f, ParseMarks) }
-func FuzzParseRefused(f *testing.F)    { fuzzParser(f, ParseRefused) }
-func FuzzParseWanted(f *testing.F)     { fuzzParser(f, ParseWanted) }
-func FuzzParseComposing(f *testing.F)  { fuzzParser(f, ParseComposing) }
+func FuzzParse(f *testing.F)            { fuzzParser(f, Parse) }
+func FuzzParseText(f *testing.F)        { fuzzParser(f, ParseText) }
+func FuzzParseRevision(f *testing.F)    { fuzzParser(f, ParseRevision) }
+func FuzzParseEmotion(f *testing.F)     { fuzzParser(f, ParseEmotion) }
+func FuzzParseRetraction(f *testing.F)  { fuzzParser(f, ParseRetraction) }
+func FuzzParseName(f *testing.F)        { fuzzParser(f, ParseName) }
+func FuzzParseEntries(f *testing.F)     { fuzzParser(f, ParseEntries) }
+func FuzzParseMarks(f *testing.F)       { fuzzParser(f, ParseMarks) }
+func FuzzParseRefused(f *testing.F)     { fuzzParser(f, ParseRefused) }
+func FuzzParseWanted(f *testing.F)      { fuzzParser(f, ParseWanted) }
+func FuzzParseWhereabouts(f *testing.F) { fuzzParser(f, ParseWhereabouts) }
+func FuzzParseComposing(f *testing.F)   { fuzzParser(f, ParseComposing) }
 
 // FuzzClean (H10): nothing that hides or moves gets through, the length holds,
 // and clean text is left alone.

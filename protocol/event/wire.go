@@ -34,6 +34,8 @@ const (
 	Refusal Type = 67
 	// Want: Wanted. Events of another device that the author lacks.
 	Want Type = 68
+	// Reach: Whereabouts. Where the author's device is found.
+	Reach Type = 69
 
 	// Typing: Composing. The author is writing.
 	Typing Type = 128
@@ -82,6 +84,8 @@ func (t Type) String() string {
 		return "refusal"
 	case Want:
 		return "want"
+	case Reach:
+		return "reach"
 	case Typing:
 		return "typing"
 	}

@@ -111,17 +111,18 @@ func reader[M message](parse func([]byte) (M, error)) func([]byte) (message, err
 }
 
 var parsers = map[string]func([]byte) (message, error){
-	"Event":      reader(Parse),
-	"Text":       reader(ParseText),
-	"Revision":   reader(ParseRevision),
-	"Emotion":    reader(ParseEmotion),
-	"Retraction": reader(ParseRetraction),
-	"Name":       reader(ParseName),
-	"Entries":    reader(ParseEntries),
-	"Marks":      reader(ParseMarks),
-	"Refused":    reader(ParseRefused),
-	"Wanted":     reader(ParseWanted),
-	"Composing":  reader(ParseComposing),
+	"Event":       reader(Parse),
+	"Text":        reader(ParseText),
+	"Revision":    reader(ParseRevision),
+	"Emotion":     reader(ParseEmotion),
+	"Retraction":  reader(ParseRetraction),
+	"Name":        reader(ParseName),
+	"Entries":     reader(ParseEntries),
+	"Marks":       reader(ParseMarks),
+	"Refused":     reader(ParseRefused),
+	"Wanted":      reader(ParseWanted),
+	"Composing":   reader(ParseComposing),
+	"Whereabouts": reader(ParseWhereabouts),
 }
 
 func TestVectors(t *testing.T) {
