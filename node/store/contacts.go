@@ -40,10 +40,22 @@ type Contact struct {
 	Words   string    // check words of the first exchange
 	WordsAt time.Time // when they were made
 	Since   time.Time
+	Ways    Ways // by which the contact's devices may be reached
 	Changed uint64
 }
 
-const contactColumns = "row, person, petname, name, trust, state, words, words_at, since, changed"
+// Ways says by which routes a contact's devices may be reached, and may reach this
+// one.
+type Ways uint8
+
+// The rules; the numbers are stored and never change.
+const (
+	AnyWay    Ways = 0
+	RelayOnly Ways = 1 // never directly: the contact does not learn this node's address
+	LANOnly   Ways = 2 // never over the Internet
+)
+
+const contactColumns = "row, person, petname, name, trust, state, words, words_at, since, changed, ways"
 
 func scanContact(st *sqlite3.Stmt) (c Contact, err error) {
 	c = Contact{
@@ -56,6 +68,7 @@ func scanContact(st *sqlite3.Stmt) (c Contact, err error) {
 		WordsAt: fromMillis(st.ColumnInt64(7)),
 		Since:   fromMillis(st.ColumnInt64(8)),
 		Changed: uint64(st.ColumnInt64(9)),
+		Ways:    Ways(st.ColumnInt(10)),
 	}
 	return c, fixed(c.Person[:], st, 1)
 }
@@ -64,12 +77,12 @@ func scanContact(st *sqlite3.Stmt) (c Contact, err error) {
 // known, else over the old one. It sets Row and Changed.
 func (tx *Tx) PutContact(c *Contact) error {
 	c.Changed = tx.NextChanged()
-	_, err := tx.one(`INSERT INTO contact(person, petname, name, trust, state, words, words_at, since, changed)
-		VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT(person) DO UPDATE SET petname = ?2, name = ?3, trust = ?4, state = ?5, words = ?6, words_at = ?7, since = ?8, changed = ?9
+	_, err := tx.one(`INSERT INTO contact(person, petname, name, trust, state, words, words_at, since, changed, ways)
+		VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+		ON CONFLICT(person) DO UPDATE SET petname = ?2, name = ?3, trust = ?4, state = ?5, words = ?6, words_at = ?7, since = ?8, changed = ?9, ways = ?10
 		RETURNING row`,
 		func(st *sqlite3.Stmt) { c.Row = Row(st.ColumnInt64(0)) },
-		c.Person[:], c.Petname, c.Name, c.Trust, c.State, c.Words, millis(c.WordsAt), millis(c.Since), c.Changed)
+		c.Person[:], c.Petname, c.Name, c.Trust, c.State, c.Words, millis(c.WordsAt), millis(c.Since), c.Changed, c.Ways)
 	return wrap("store a contact", err)
 }
 

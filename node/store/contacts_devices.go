@@ -20,6 +20,10 @@ type Device struct {
 	LAN       []byte            // that of its LAN host
 	Addrs     []Address
 	Seen      time.Time
+	Secret    [32]byte  // what its look-up records are made with, zero if unknown; sealed on disk
+	Told      time.Time // when it said so itself, and with it Transport and Addrs
+	RecordAt  time.Time // of the newest look-up record taken from it
+	Offers    uint64    // bits of event.Whereabouts
 	Changed   uint64
 }
 
@@ -41,11 +45,11 @@ type storedAddress struct {
 	LastError string `cbor:"5,keyasint,omitempty"`
 }
 
-const deviceColumns = "d.row, d.id, c.person, d.record, d.static, d.transport, d.lan, d.addrs, d.seen, d.changed"
+const deviceColumns = "d.row, d.id, c.person, d.record, d.static, d.transport, d.lan, d.addrs, d.seen, d.changed, d.secret, d.told, d.record_at, d.offers"
 
 const selectDevice = "SELECT " + deviceColumns + " FROM device d JOIN contact c ON c.row = d.contact "
 
-func scanDevice(st *sqlite3.Stmt) (Device, error) {
+func (tx *Tx) scanDevice(st *sqlite3.Stmt) (Device, error) {
 	d := Device{
 		Row:       Row(st.ColumnInt64(0)),
 		Record:    blob(st, 3),
@@ -54,9 +58,23 @@ func scanDevice(st *sqlite3.Stmt) (Device, error) {
 		LAN:       blob(st, 6),
 		Seen:      fromMillis(st.ColumnInt64(8)),
 		Changed:   uint64(st.ColumnInt64(9)),
+		Told:      fromMillis(st.ColumnInt64(11)),
+		RecordAt:  fromMillis(st.ColumnInt64(12)),
+		Offers:    uint64(st.ColumnInt64(13)),
 	}
 	if err := fixed(d.ID[:], st, 1); err != nil {
 		return d, err
+	}
+	if sealed := st.ColumnRawBlob(10); len(sealed) > 0 {
+		a, err := tx.s.sealer()
+		if err != nil {
+			return d, err
+		}
+		secret, err := unseal(a, "device", d.ID.String(), sealed)
+		if err != nil {
+			return d, err
+		}
+		copy(d.Secret[:], secret)
 	}
 	if err := fixed(d.Person[:], st, 2); err != nil {
 		return d, err
@@ -102,32 +120,44 @@ func (tx *Tx) PutDevice(d *Device) error {
 	if record == nil {
 		record = []byte{}
 	}
-	_, err = tx.one(`INSERT INTO device(id, contact, record, static, transport, lan, addrs, seen, changed)
-		VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT(id) DO UPDATE SET record = ?3, static = ?4, transport = ?5, lan = ?6, addrs = ?7, seen = ?8, changed = ?9
+	var secret []byte
+	if d.Secret != [32]byte{} {
+		a, err := tx.s.sealer()
+		if err == nil {
+			secret, err = seal(nil, a, "device", d.ID.String(), d.Secret[:])
+		}
+		if err != nil {
+			return wrap("store a device", err)
+		}
+	}
+	_, err = tx.one(`INSERT INTO device(id, contact, record, static, transport, lan, addrs, seen, changed, secret, told, record_at, offers)
+		VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+		ON CONFLICT(id) DO UPDATE SET record = ?3, static = ?4, transport = ?5, lan = ?6, addrs = ?7, seen = ?8, changed = ?9,
+			secret = ?10, told = ?11, record_at = ?12, offers = ?13
 		RETURNING row`,
 		func(st *sqlite3.Stmt) { d.Row = Row(st.ColumnInt64(0)) },
-		d.ID[:], contact, record, notEmpty(d.Static), notEmpty(d.Transport), notEmpty(d.LAN), notEmpty(addrs), millis(d.Seen), d.Changed)
+		d.ID[:], contact, record, notEmpty(d.Static), notEmpty(d.Transport), notEmpty(d.LAN), notEmpty(addrs), millis(d.Seen), d.Changed,
+		notEmpty(secret), millis(d.Told), millis(d.RecordAt), int64(d.Offers))
 	return wrap("store a device", err)
 }
 
 // DeviceByID gives a device, or ErrNotFound.
 func (tx *Tx) DeviceByID(id identity.DeviceID) (Device, error) {
-	return get(tx, "device", scanDevice, selectDevice+"WHERE d.id = ?", id[:])
+	return get(tx, "device", tx.scanDevice, selectDevice+"WHERE d.id = ?", id[:])
 }
 
 // DeviceByRow gives a device, or ErrNotFound.
 func (tx *Tx) DeviceByRow(row Row) (Device, error) {
-	return get(tx, "device", scanDevice, selectDevice+"WHERE d.row = ?", row)
+	return get(tx, "device", tx.scanDevice, selectDevice+"WHERE d.row = ?", row)
 }
 
 // DeviceByTransport gives the device that was last seen with a libp2p peer id,
 // or ErrNotFound.
 func (tx *Tx) DeviceByTransport(peer []byte) (Device, error) {
-	return get(tx, "device", scanDevice, selectDevice+"WHERE d.transport = ? AND d.transport IS NOT NULL ORDER BY d.seen DESC", peer)
+	return get(tx, "device", tx.scanDevice, selectDevice+"WHERE d.transport = ? AND d.transport IS NOT NULL ORDER BY d.seen DESC", peer)
 }
 
 // Devices gives the devices of a person, the oldest first.
 func (tx *Tx) Devices(p identity.PersonID) ([]Device, error) {
-	return list(tx, "devices", scanDevice, selectDevice+"WHERE c.person = ? ORDER BY d.row", p[:])
+	return list(tx, "devices", tx.scanDevice, selectDevice+"WHERE c.person = ? ORDER BY d.row", p[:])
 }

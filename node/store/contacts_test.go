@@ -1,11 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ncruces/go-sqlite3"
+
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/protocol/event"
 )
@@ -18,7 +21,7 @@ func TestContacts(t *testing.T) {
 	}
 	w.write(func(tx *Tx) error { return tx.PutContact(&c) })
 	first := c
-	c.Petname, c.Trust, c.State = "", Blocked, Accepted
+	c.Petname, c.Trust, c.State, c.Ways = "", Blocked, Accepted, LANOnly
 	w.write(func(tx *Tx) error { return tx.PutContact(&c) })
 	if c.Row != first.Row || c.Changed <= first.Changed {
 		t.Errorf("row %d changed %d, then row %d changed %d", first.Row, first.Changed, c.Row, c.Changed)
@@ -51,7 +54,7 @@ func TestDevices(t *testing.T) {
 	w := newWorld(t, "")
 	d := Device{
 		ID: identity.DeviceID{9}, Person: w.persons[1].Person, Record: []byte("record"), Static: []byte("bundle"), Transport: []byte("peer"),
-		LAN: []byte("lan"), Seen: w.start,
+		LAN: []byte("lan"), Seen: w.start, Secret: [32]byte{7: 7}, Told: w.start.Add(time.Minute), RecordAt: w.start.Add(time.Hour), Offers: 1<<63 | 5,
 		Addrs: []Address{
 			{Addr: []byte{4, 1}, Source: "invite", LastOK: w.start, LastTry: w.start.Add(time.Second), LastError: "refused"},
 			{Addr: []byte{4, 2}},
@@ -78,12 +81,20 @@ func TestDevices(t *testing.T) {
 		}
 		return nil
 	})
+	w.read(func(tx *Tx) error {
+		_, err := tx.one("SELECT secret FROM device WHERE row = ?", func(st *sqlite3.Stmt) {
+			if b := st.ColumnRawBlob(0); len(b) == 0 || bytes.Contains(b, d.Secret[:]) {
+				t.Errorf("the secret lies in its row as %x", b)
+			}
+		}, d.Row)
+		return err
+	})
 	row := d.Row
-	d.Addrs, d.Static, d.Transport = nil, nil, nil
+	d.Addrs, d.Static, d.Transport, d.Secret = nil, nil, nil, [32]byte{}
 	w.write(func(tx *Tx) error { return tx.PutDevice(&d) })
 	w.read(func(tx *Tx) error {
 		got, err := tx.DeviceByID(d.ID)
-		if got.Row != row || got.Addrs != nil || got.Static != nil {
+		if got.Row != row || got.Addrs != nil || got.Static != nil || got.Secret != [32]byte{} {
 			t.Errorf("after taking addresses away: %+v", got)
 		}
 		if _, err := tx.DeviceByTransport([]byte("peer")); !errors.Is(err, ErrNotFound) {

@@ -8,15 +8,17 @@ type Row int64
 
 // migrations bring account.db from one schema to the next; the number of the
 // schema is the count of those that ran.
-var migrations = []func(*Tx) error{schema1}
+var migrations = []func(*Tx) error{statements(schema1SQL), statements(schema2SQL)}
 
-func schema1(tx *Tx) error {
-	for _, sql := range schema1SQL {
-		if err := tx.Exec(sql); err != nil {
-			return err
+func statements(all []string) func(*Tx) error {
+	return func(tx *Tx) error {
+		for _, sql := range all {
+			if err := tx.Exec(sql); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // schema1SQL: rowid tables throughout, as WITHOUT ROWID took three times the
@@ -184,6 +186,16 @@ var schema1SQL = []string{
 		changed INTEGER NOT NULL
 	) STRICT`,
 	`CREATE INDEX invite_changed ON invite(changed)`,
+}
+
+// schema2SQL: where a device is found when its addresses have changed, and by
+// which ways a contact may be reached.
+var schema2SQL = []string{
+	`ALTER TABLE device ADD COLUMN secret BLOB`,
+	`ALTER TABLE device ADD COLUMN told INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE device ADD COLUMN record_at INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE device ADD COLUMN offers INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE contact ADD COLUMN ways INTEGER NOT NULL DEFAULT 0`,
 }
 
 // millis is a time as it is stored; the zero time is 0.
