@@ -29,6 +29,9 @@ type account struct {
 	convRows map[store.Row]*conversation
 	recalled []*conversation     // whose rows were behind their events when they were loaded
 	offered  map[[32]byte]*share // how often invites were answered, by hash of the token
+
+	secret    [32]byte // what this device's look-up records are made with; zero before the first start with a network
+	transport [32]byte // public key of the main host
 }
 
 // device is another device: a contact's, or an own one.
@@ -60,8 +63,9 @@ func (s *share) of(now time.Time, period time.Duration) *int {
 // conversation is one conversation and the pure state of its event graph.
 type conversation struct {
 	store.Conversation
-	graph *event.Machine
-	heard int // events of a request that were stored since the account was loaded
+	graph  *event.Machine
+	heard  int  // events of a request that were stored since the account was loaded
+	placed bool // the other person was told where this device is, or cannot be
 }
 
 // loadAccount reads the account from tx. secrets are those of the key file.
@@ -104,6 +108,9 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 		return nil, err
 	}
 	if err := a.loadClosed(tx); err != nil {
+		return nil, err
+	}
+	if err := a.loadPlace(tx); err != nil {
 		return nil, err
 	}
 	self, ok := a.devices[a.device]

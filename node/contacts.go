@@ -236,8 +236,9 @@ func (n *Node) Fingerprint(ctx context.Context, who string) (digits, qr string, 
 // Block refuses everything from and to a person from now on. They are not told.
 func (n *Node) Block(ctx context.Context, who string) (Contact, error) {
 	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+		was := c.State == store.Accepted && c.Trust != store.Blocked
 		c.Trust = store.Blocked
-		return l.forget(tx, c.Person)
+		return l.shut(tx, c.Person, was)
 	})
 }
 
@@ -256,13 +257,23 @@ func (n *Node) Unblock(ctx context.Context, who string) (Contact, error) {
 // said is deleted here too.
 func (n *Node) RemoveContact(ctx context.Context, who string, history bool) (Contact, error) {
 	out, err := n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+		was := c.State == store.Accepted && c.Trust != store.Blocked
 		c.State, c.Petname = store.Removed, ""
-		return l.forget(tx, c.Person)
+		return l.shut(tx, c.Person, was)
 	})
 	if err == nil && history {
 		_, err = n.ClearConversation(ctx, hex.EncodeToString(out.Conversation[:]))
 	}
 	return out, err
+}
+
+// shut ends the exchange with a person; who was a contact until now must not find
+// this node again.
+func (l *loop) shut(tx *store.Tx, p identity.PersonID, was bool) error {
+	if err := l.forget(tx, p); err != nil || !was {
+		return err
+	}
+	return l.vanish(tx, p)
 }
 
 // forget drops what waits for a person and closes the ways to them.

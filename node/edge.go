@@ -18,6 +18,7 @@ import (
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/dm"
+	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
 )
@@ -39,6 +40,7 @@ type edge struct {
 	dials chan dialRequest
 	found chan peer.AddrInfo
 	moved chan struct{} // another network
+	keys  chan crypto.PrivKey
 }
 
 // dialRequest asks for a route to a device.
@@ -75,7 +77,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1)}
+	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1)}
 	hosts := p2p.Config{
 		Key: key, Listen: listen, Prefer: prefer, LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN,
 		Handler: n.edge, Log: n.cfg.Log,
@@ -102,6 +104,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	n.group.Go(func() error { return n.edge.dialer(run) })
 	n.group.Go(func() error { return n.edge.neighbours(run) })
 	n.group.Go(func() error { return n.edge.rotator(run) })
+	n.group.Go(func() error { return n.edge.rekeyer(run) })
 	return n.change(ctx, func(l *loop, tx *store.Tx) error {
 		l.net = n.edge
 		for _, d := range l.acct.devices {
@@ -111,62 +114,6 @@ func (n *Node) connect(ctx, run context.Context) error {
 		}
 		return n.keepPorts(tx)
 	})
-}
-
-// Settings of the network in account.db.
-const (
-	settingTransport = "transport key"
-	settingPorts     = "listen addresses"
-)
-
-// transport gives the main transport key, drawn at the first start, and the
-// addresses of the last run.
-func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []multiaddr.Multiaddr, err error) {
-	var raw, ports []byte
-	err = n.read(ctx, func(v *view) error {
-		if raw, err = v.tx.Setting(settingTransport); err != nil && !isNotFound(err) {
-			return err
-		}
-		if ports, err = v.tx.Setting(settingPorts); err != nil && !isNotFound(err) {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	for len(ports) > 0 {
-		size := int(ports[0])
-		if len(ports) < 1+size {
-			break
-		}
-		if a, err := multiaddr.NewMultiaddrBytes(ports[1 : 1+size]); err == nil {
-			prefer = append(prefer, a)
-		}
-		ports = ports[1+size:]
-	}
-	if len(raw) > 0 {
-		key, err = crypto.UnmarshalPrivateKey(raw)
-		return key, prefer, err
-	}
-	if key, _, err = crypto.GenerateEd25519Key(n.cfg.Random); err != nil {
-		return nil, nil, err
-	}
-	if raw, err = crypto.MarshalPrivateKey(key); err != nil {
-		return nil, nil, err
-	}
-	return key, nil, n.change(ctx, func(_ *loop, tx *store.Tx) error { return tx.PutSetting(settingTransport, raw, true) })
-}
-
-// keepPorts notes the addresses of this run, to listen there again.
-func (n *Node) keepPorts(tx *store.Tx) error {
-	var b []byte
-	for _, a := range n.net.ListenAddrs() {
-		if raw := a.Bytes(); len(raw) < 256 {
-			b = append(append(b, byte(len(raw))), raw...)
-		}
-	}
-	return tx.PutSetting(settingPorts, b, false)
 }
 
 func (e *edge) listening() []string {
@@ -193,33 +140,6 @@ func (e *edge) dial(id identity.DeviceID, ways []dialWay) bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// rotator gives the LAN host another key at each midnight (UTC) and on each
-// change of network, so that a neighbour cannot follow this device (network.md
-// 10). The first report of addresses is that of the start.
-func (e *edge) rotator(ctx context.Context) error {
-	started := false
-	for {
-		now := e.n.cfg.Now().UTC()
-		midnight := now.Truncate(24 * time.Hour).Add(24 * time.Hour)
-		timer := time.NewTimer(midnight.Sub(now))
-		select {
-		case <-timer.C:
-		case <-e.moved:
-			timer.Stop()
-			if !started {
-				started = true
-				continue
-			}
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		}
-		if err := e.n.net.RotateLAN(nil); err != nil && ctx.Err() == nil {
-			e.n.cfg.Log.Warn("the LAN host got no new key", "error", err)
-		}
 	}
 }
 
@@ -475,6 +395,17 @@ func (e *edge) Connected(peer.ID, p2p.Path) {}
 // Disconnected implements p2p.Handler.
 func (e *edge) Disconnected(peer.ID, p2p.Path) {}
 
+// place is where this node is found now.
+func (e *edge) place() place {
+	var p place
+	for _, a := range e.n.net.Addrs() {
+		if len(p.addrs) < event.MaxPlaces && len(a.Bytes()) <= event.MaxPlace {
+			p.addrs = append(p.addrs, a.Bytes())
+		}
+	}
+	return p
+}
+
 // AddrsChanged implements p2p.Handler: another network means that every device
 // is worth a try at once.
 func (e *edge) AddrsChanged() {
@@ -482,7 +413,9 @@ func (e *edge) AddrsChanged() {
 	case e.moved <- struct{}{}:
 	default:
 	}
+	place := e.place()
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error {
+		l.placed(place)
 		for _, d := range l.acct.devices {
 			d.queue.tryAt, d.queue.fails = time.Time{}, 0
 			l.touch(d)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/session"
@@ -201,4 +202,19 @@ func (n *Node) Poison(ctx context.Context, cause error) error {
 		}
 		return tx.Exec("UPDATE contact SET person = NULL")
 	})
+}
+
+// Placed gives the contact secret and transport key of this device, and what it
+// knows of the devices of others.
+func (n *Node) Placed(ctx context.Context) (secret, transport [32]byte, others map[identity.PersonID]store.Device, err error) {
+	others = map[identity.PersonID]store.Device{}
+	err = n.ask(ctx, func(l *loop) {
+		secret, transport = l.acct.secret, l.acct.transport
+		for id, d := range l.acct.devices {
+			if id != l.acct.device {
+				others[d.Person] = d.Device
+			}
+		}
+	})
+	return secret, transport, others, err
 }

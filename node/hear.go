@@ -239,7 +239,7 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) (*cl
 			return nil, err
 		}
 		if ev.Type == event.Refusal { // obeyed, as this side may have been set back too
-			err = l.control(tx, d, c, ev)
+			err = l.control(tx, d, c, store.Event{}, ev)
 		}
 		return &clash{conv: c, id: id, session: m.Session, at: m.Seq}, err
 	}
@@ -261,7 +261,7 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) (*cl
 	if ev.Type.Class() == event.Content {
 		return nil, nil
 	}
-	return nil, l.control(tx, d, c, ev)
+	return nil, l.control(tx, d, c, e, ev)
 }
 
 // complain logs what a device did wrong, once a minute: it must not fill the log.
@@ -287,8 +287,10 @@ func mayHear(c *conversation, d *device, me identity.PersonID) bool {
 }
 
 // control applies a control event that has just been stored.
-func (l *loop) control(tx *store.Tx, d *device, c *conversation, ev event.Event) error {
+func (l *loop) control(tx *store.Tx, d *device, c *conversation, e store.Event, ev event.Event) error {
 	switch ev.Type {
+	case event.Reach:
+		return l.moved(tx, d, c, e, ev)
 	case event.Profile:
 		p, err := event.ParseName(ev.Body)
 		if err != nil {

@@ -229,6 +229,7 @@ func TestRequestIsBounded(t *testing.T) {
 	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
 		invite := link(ctx, t, ada, true)
 		m.meet(ctx, invite)
+		time.Sleep(10 * time.Second) // virtual: Ada and Bob have told each other where they are
 		name, err := event.Name{Name: "M"}.Append()
 		if err != nil {
 			t.Fatal(err)

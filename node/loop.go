@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
@@ -113,8 +115,9 @@ type loop struct {
 	cfg     *Config
 	log     *slog.Logger
 	in      chan input
-	net     jobs // where dials and other slow work go
-	hub     *hub // who waits for changes
+	net     jobs  // where dials and other slow work go
+	place   place // where this node is found
+	hub     *hub  // who waits for changes
 
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
@@ -140,6 +143,8 @@ type loop struct {
 // jobs is the slow work that the loop gives away; each comes back as an input.
 type jobs interface {
 	dial(d identity.DeviceID, ways []dialWay) bool
+	clean(addrs [][]byte) [][]byte // those that may be dialled
+	rekey(key crypto.PrivKey)      // gives the main host another transport key, a moment from now
 }
 
 func (l *loop) now() time.Time { return l.cfg.Now() }

@@ -25,6 +25,9 @@ func (l *loop) tick(tx *store.Tx) error {
 		}
 	}
 	for _, d := range l.acct.devices {
+		if err := l.tellPlace(tx, d); err != nil {
+			return err
+		}
 		l.due(d, now)
 	}
 	// The other side of a link that this one dialled may use it, and never may write

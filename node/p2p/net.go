@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Net is the node's network: the main host, the LAN host and the router above
@@ -22,7 +23,6 @@ import (
 type Net struct {
 	cfg    Config
 	log    *slog.Logger
-	id     peer.ID
 	limits *limiter
 	guard  *guard
 	events *events
@@ -31,9 +31,12 @@ type Net struct {
 	dials      dials
 	served     sync.WaitGroup // stream handlers at work
 
-	lifecycle sync.Mutex // held by Open, RotateLAN and shutdown
+	lifecycle sync.Mutex     // held by Open, RotateLAN, Rekey and shutdown
+	ports     []ma.Multiaddr // of the main host before a Rekey; guarded by lifecycle
 	mu        sync.RWMutex
 	// mu guards the fields below.
+	key    crypto.PrivKey // of the main host
+	id     peer.ID        // of key
 	rm     network.ResourceManager
 	hosts  [2]*p2pHost // main, LAN; nil if not there
 	routes map[protocol.ID]*route
@@ -61,7 +64,7 @@ func New(cfg Config) (*Net, error) {
 		cfg.Discovery = &mdns{log: cfg.Log}
 	}
 	n := &Net{
-		cfg: cfg, log: cfg.Log, id: id, limits: newLimiter(),
+		cfg: cfg, log: cfg.Log, key: cfg.Key, id: id, limits: newLimiter(),
 		routes: make(map[protocol.ID]*route), lanChanged: make(chan struct{}),
 	}
 	n.events = newEvents()
@@ -90,20 +93,35 @@ func (n *Net) Open(ctx context.Context) error {
 	n.mu.Lock()
 	n.rm = rm
 	n.mu.Unlock()
-	h, err := openHost(hostSpec{
-		key: n.cfg.Key, listen: n.cfg.Listen, fallback: defaultListen, prefer: n.cfg.Prefer, options: n.cfg.Options,
-		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh,
-	}, rm, n.guard, n.notifiee())
-	if err != nil {
+	if err := n.openMain(n.cfg.Prefer); err != nil {
+		n.mu.Lock()
+		n.rm = nil
+		n.mu.Unlock()
 		return errors.Join(err, rm.Close())
 	}
-	n.adopt(mainHost, h)
 	if n.cfg.LAN {
 		if err := n.openLAN(n.cfg.LANKey); err != nil {
 			// The main host is worth having without it: say so and go on.
 			n.log.Warn("no LAN host", "err", err)
 		}
 	}
+	return nil
+}
+
+// openMain starts the main host, at the ports of prefer where they are free. The
+// caller holds lifecycle.
+func (n *Net) openMain(prefer []ma.Multiaddr) error {
+	n.mu.RLock()
+	key, rm := n.key, n.rm
+	n.mu.RUnlock()
+	h, err := openHost(hostSpec{
+		key: key, listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer, options: n.cfg.Options,
+		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh,
+	}, rm, n.guard, n.notifiee())
+	if err != nil {
+		return err
+	}
+	n.adopt(mainHost, h)
 	return nil
 }
 
@@ -136,7 +154,7 @@ func (n *Net) openLAN(key crypto.PrivKey) error {
 // node does it every day, and on a change of network. Connections of the old
 // host end with Disconnected. It does nothing where there is no LAN host.
 func (n *Net) RotateLAN(key crypto.PrivKey) error {
-	if key != nil && (key.Type() != crypto.Ed25519 || key.Equals(n.cfg.Key)) {
+	if key != nil && (key.Type() != crypto.Ed25519 || key.Equals(n.mainKey())) {
 		return fmt.Errorf("LAN key: %w, or equals the main key", ErrPeerID)
 	}
 	n.lifecycle.Lock()
@@ -183,6 +201,12 @@ func (n *Net) host(which int) *p2pHost {
 	return n.hosts[which]
 }
 
+func (n *Net) mainKey() crypto.PrivKey {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.key
+}
+
 func (n *Net) isClosed() bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -195,6 +219,8 @@ func (n *Net) PeerIDs() (main, lan peer.ID) {
 	if h := n.host(lanHost); h != nil {
 		lan = h.ID()
 	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
 	return n.id, lan
 }
 

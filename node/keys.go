@@ -1,0 +1,149 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/store"
+)
+
+// Settings of the network in account.db.
+const (
+	settingTransport = "transport key"
+	settingPorts     = "listen addresses"
+)
+
+// transport gives the main transport key, drawn at the first start, and the
+// addresses of the last run.
+func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []multiaddr.Multiaddr, err error) {
+	var raw, ports []byte
+	err = n.read(ctx, func(v *view) error {
+		if raw, err = v.tx.Setting(settingTransport); err != nil && !isNotFound(err) {
+			return err
+		}
+		if ports, err = v.tx.Setting(settingPorts); err != nil && !isNotFound(err) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for len(ports) > 0 {
+		size := int(ports[0])
+		if len(ports) < 1+size {
+			break
+		}
+		if a, err := multiaddr.NewMultiaddrBytes(ports[1 : 1+size]); err == nil {
+			prefer = append(prefer, a)
+		}
+		ports = ports[1+size:]
+	}
+	if len(raw) > 0 {
+		if key, err = crypto.UnmarshalPrivateKey(raw); err != nil {
+			return nil, nil, fmt.Errorf("transport key: %w", err)
+		}
+	}
+	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
+		if l.acct.secret != [32]byte{} {
+			return nil
+		}
+		secret, drawn, err := drawPlace(tx, n.cfg.Random)
+		if err == nil && key == nil {
+			key = drawn
+		} else if err == nil { // a home from before there were look-up records
+			err = tx.PutSetting(settingTransport, raw, true)
+		}
+		if err != nil {
+			return err
+		}
+		l.wrote = true
+		l.acct.secret = secret
+		l.acct.transport, err = publicOf(key)
+		return err
+	})
+	return key, prefer, err
+}
+
+// rekey implements jobs.
+func (e *edge) rekey(key crypto.PrivKey) {
+	select {
+	case <-e.keys: // it was never used
+	default:
+	}
+	e.keys <- key // the loop alone puts keys here, and has just made room
+}
+
+const (
+	// rekeyAfter leaves time to tell those who are connected of the next key.
+	rekeyAfter = 5 * time.Second
+	// rekeyAgain is the wait where the main host could not be started again, as
+	// when another program has taken its port.
+	rekeyAgain = 10 * time.Second
+)
+
+// rekeyer gives the main host the keys that the loop draws, a moment later, until
+// ctx ends.
+func (e *edge) rekeyer(ctx context.Context) error {
+	var due <-chan time.Time
+	var key crypto.PrivKey
+	for {
+		select {
+		case key = <-e.keys:
+			due = time.After(rekeyAfter)
+		case <-due:
+			due = nil
+			err := e.n.net.Rekey(key)
+			if err != nil && ctx.Err() == nil {
+				e.n.cfg.Log.Error("the main host could not start with its new key; trying again", "error", err)
+				due = time.After(rekeyAgain)
+				continue
+			}
+			e.AddrsChanged()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// keepPorts notes the addresses of this run, to listen there again.
+func (n *Node) keepPorts(tx *store.Tx) error {
+	var b []byte
+	for _, a := range n.net.ListenAddrs() {
+		if raw := a.Bytes(); len(raw) < 256 {
+			b = append(append(b, byte(len(raw))), raw...)
+		}
+	}
+	return tx.PutSetting(settingPorts, b, false)
+}
+
+// rotator gives the LAN host another key at each midnight (UTC) and on each
+// change of network, so that a neighbour cannot follow this device (network.md
+// 10). The first report of addresses is that of the start.
+func (e *edge) rotator(ctx context.Context) error {
+	started := false
+	for {
+		now := e.n.cfg.Now().UTC()
+		midnight := now.Truncate(24 * time.Hour).Add(24 * time.Hour)
+		timer := time.NewTimer(midnight.Sub(now))
+		select {
+		case <-timer.C:
+		case <-e.moved:
+			timer.Stop()
+			if !started {
+				started = true
+				continue
+			}
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if err := e.n.net.RotateLAN(nil); err != nil && ctx.Err() == nil {
+			e.n.cfg.Log.Warn("the LAN host got no new key", "error", err)
+		}
+	}
+}

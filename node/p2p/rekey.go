@@ -1,0 +1,39 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
+)
+
+// Rekey replaces the main host by one with another transport key, at the ports of
+// the one before. Its connections end with Disconnected; whoever knows only the key
+// of before reaches nobody. After an error there is no main host: call it again.
+// Errors: ErrPeerID, ErrClosed, those of Open.
+func (n *Net) Rekey(key crypto.PrivKey) error {
+	if key == nil || key.Type() != crypto.Ed25519 {
+		return fmt.Errorf("transport key: %w", ErrPeerID)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("transport key: %w", err)
+	}
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	if n.isClosed() {
+		return ErrClosed
+	}
+	if old := n.adopt(mainHost, nil); old != nil {
+		n.ports = old.Network().ListenAddresses()
+		if err := old.Close(); err != nil && !errors.Is(err, transport.ErrListenerClosed) {
+			n.log.Warn("the host of before did not close well", "err", err)
+		}
+	}
+	n.mu.Lock()
+	n.key, n.id = key, id
+	n.mu.Unlock()
+	return n.openMain(n.ports)
+}

@@ -1,0 +1,238 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// settingSecret is where the contact secret of this device lies.
+const settingSecret = "contact secret"
+
+// sourceTold is an address of a device's main host, as it said in a session.
+const sourceTold = "told"
+
+// place is where this node is found at the moment, as its edge reports it.
+type place struct {
+	addrs  [][]byte // of the main host, best first, at most event.MaxPlaces
+	offers uint64
+}
+
+// placed takes the edge's report of where this node is found. Who is connected is
+// told with the next tick, everybody else once they are.
+func (l *loop) placed(p place) {
+	if slices.EqualFunc(p.addrs, l.place.addrs, bytes.Equal) && p.offers == l.place.offers {
+		return
+	}
+	l.place = p
+	l.unplace()
+}
+
+// unplace notes that nobody knows any more where this device is found.
+func (l *loop) unplace() {
+	for _, c := range l.acct.convs {
+		c.placed = false
+	}
+}
+
+// whereabouts is what a contact is told of this device: where it is now, and the
+// secret that finds it later. Who may reach it by a relay alone gets neither an
+// address of this machine nor the secret, as the records made with that name both.
+func (l *loop) whereabouts(c *store.Contact) event.Whereabouts {
+	w := event.Whereabouts{Transport: l.acct.transport, Secret: l.acct.secret, Offers: l.place.offers}
+	for _, b := range l.place.addrs {
+		a, err := multiaddr.NewMultiaddrBytes(b)
+		if err == nil && allows(c.Ways, a) && len(w.Addrs) < event.MaxPlaces && len(b) <= event.MaxPlace {
+			w.Addrs = append(w.Addrs, b)
+		}
+	}
+	if c.Ways != store.AnyWay {
+		w.Secret = [32]byte{}
+	}
+	return w
+}
+
+// tellPlace says where this device is found to a person who does not know, once a
+// session with the device that is connected is confirmed.
+func (l *loop) tellPlace(tx *store.Tx, d *device) error {
+	c, ok := l.acct.pair(d.Person)
+	if !ok || c.placed || d.queue.link == nil || l.acct.transport == ([32]byte{}) || d.Person == l.acct.me || l.maySay(c) != nil {
+		return nil
+	}
+	if s, ok := l.acct.sessions.Current(l.now(), d.ID); !ok || !s.Confirmed {
+		return nil
+	}
+	body, err := l.whereabouts(l.acct.contacts[d.Person]).Append()
+	if err != nil {
+		return fmt.Errorf("bug: own whereabouts: %w", err)
+	}
+	key := l.acct.device.String()
+	last, err := tx.Control(c.Row, l.acct.me, event.Reach, key)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	c.placed = true
+	if err == nil && bytes.Equal(last.Body, body) {
+		return nil
+	}
+	said, err := l.speak(tx, c, event.Reach, key, body)
+	if inputError(err) { // no number is left in this conversation
+		l.log.Error("a contact cannot be told where this device is", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.SetControl(store.Control{Conversation: c.Row, Person: l.acct.me, Type: event.Reach, Key: key, Clock: said.Clock, ID: said.ID, Body: body})
+	return err
+}
+
+// moved takes what a device says of where it is found. The latest that it said
+// counts, in whatever order it comes.
+func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev event.Event) error {
+	w, err := event.ParseWhereabouts(ev.Body)
+	if err != nil || ev.Key != d.ID.String() {
+		l.complain(d, "a device said what cannot be read of where it is", err)
+		return nil
+	}
+	won, err := tx.SetControl(store.Control{Conversation: c.Row, Person: d.Person, Type: ev.Type, Key: ev.Key, Clock: e.Clock, ID: e.ID, Body: ev.Body})
+	if err != nil || !won {
+		return err
+	}
+	d.Transport, d.Secret, d.Offers, d.Told = contact.Transport(w.Transport).PeerID(), w.Secret, w.Offers, e.Clock.Time()
+	addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
+	told := w.Addrs
+	if l.net != nil {
+		told = l.net.clean(told)
+	}
+	for _, a := range slices.Backward(told) { // addAddress puts each in front
+		addrs = addAddress(addrs, a, sourceTold)
+	}
+	d.Addrs = addrs
+	l.wrote = true
+	return tx.PutDevice(&d.Device)
+}
+
+// loadPlace reads what this device is found by, and draws it at the first start.
+func (a *account) loadPlace(tx *store.Tx) error {
+	secret, err := tx.Setting(settingSecret)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	copy(a.secret[:], secret)
+	raw, err := tx.Setting(settingTransport)
+	if err != nil {
+		return err
+	}
+	key, err := crypto.UnmarshalPrivateKey(raw)
+	if err != nil {
+		return fmt.Errorf("transport key: %w", err)
+	}
+	a.transport, err = publicOf(key)
+	return err
+}
+
+func publicOf(key crypto.PrivKey) (out [32]byte, err error) {
+	raw, err := key.GetPublic().Raw()
+	copy(out[:], raw)
+	return out, err
+}
+
+// drawPlace draws a contact secret and a transport key, and stores both.
+func drawPlace(tx *store.Tx, random io.Reader) (secret [32]byte, key crypto.PrivKey, err error) {
+	if _, err = io.ReadFull(random, secret[:]); err != nil {
+		return secret, nil, fmt.Errorf("draw a contact secret: %w", err)
+	}
+	if key, _, err = crypto.GenerateEd25519Key(random); err != nil {
+		return secret, nil, fmt.Errorf("draw a transport key: %w", err)
+	}
+	raw, err := crypto.MarshalPrivateKey(key)
+	if err != nil {
+		return secret, nil, err
+	}
+	if err = tx.PutSetting(settingSecret, secret[:], true); err == nil {
+		err = tx.PutSetting(settingTransport, raw, true)
+	}
+	return secret, key, err
+}
+
+// vanish replaces all by which a person who is no contact any more could find this
+// device: the contact secret, so that its records cannot be computed or read, and
+// the transport key, so that it cannot be dialled by what they know. Those who are
+// connected are told in their sessions before the host changes; invites that are
+// open name the old key, so they end.
+func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
+	secret, key, err := drawPlace(tx, l.cfg.Random)
+	if err != nil {
+		return err
+	}
+	l.wrote = true
+	l.acct.secret = secret
+	if l.acct.transport, err = publicOf(key); err != nil {
+		return err
+	}
+	l.unplace()
+	open, err := l.endInvites(tx)
+	if err != nil {
+		return err
+	}
+	if open > 0 {
+		l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("This node can no longer be found by what %s knew. That ended %s: make new ones with kinloom invite.", l.acct.shown(p), openInvites(open))})
+	}
+	if net := l.net; net != nil {
+		l.then(func() { net.rekey(key) })
+	}
+	return nil
+}
+
+func openInvites(n int) string {
+	if n == 1 {
+		return "an open invite"
+	}
+	return fmt.Sprintf("%d open invites", n)
+}
+
+// endInvites revokes the invites that could still be answered, and counts them.
+func (l *loop) endInvites(tx *store.Tx) (open int, err error) {
+	invites, err := tx.Invites()
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range invites {
+		if inviteCode(i, l.now(), nil) != 0 {
+			continue
+		}
+		i.Revoked = true
+		if err := tx.PutInvite(&i); err != nil {
+			return open, err
+		}
+		open++
+	}
+	return open, nil
+}
+
+// allows says whether an address may be used with a contact.
+func allows(w store.Ways, a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_CIRCUIT)
+	relayed := err == nil
+	switch w {
+	case store.RelayOnly:
+		return relayed
+	case store.LANOnly:
+		return !relayed && !manet.IsPublicAddr(a)
+	}
+	return true
+}
