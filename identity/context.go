@@ -15,7 +15,10 @@ const (
 )
 
 // Prefixes of hashes, so that an id of one kind is never one of another.
-const deviceIDPrefix = "kinloom/device-id/1"
+const (
+	deviceIDPrefix   = "kinloom/device-id/1"
+	blindNoncePrefix = "kinloom/blind-nonce/1"
+)
 
 // Suite1 is the only suite: Olm within X-Wing/HKDF-SHA256/AES-256-GCM for
 // sessions, Ed25519 for signatures. Any other number is ErrSuite.

@@ -54,7 +54,7 @@ func ParsePersonID(s string) (PersonID, error) {
 	if p.String() != s {
 		return PersonID{}, ErrDID
 	}
-	if err := checkEd25519(p); err != nil {
+	if err := CheckKey(p); err != nil {
 		return PersonID{}, fmt.Errorf("%w: %w", ErrDID, err)
 	}
 	return p, nil

@@ -127,20 +127,20 @@ func verify(public [32]byte, c Context, msg, sig []byte) error {
 	return nil
 }
 
-// checkEd25519 refuses keys under which one signature would fit many messages
+// soundPoint refuses keys under which one signature would fit many messages
 // (low order), and second spellings of a key.
-func checkEd25519(key [32]byte) error {
+func soundPoint(key [32]byte) (*edwards25519.Point, error) {
 	p, err := new(edwards25519.Point).SetBytes(key[:])
 	if err != nil {
-		return fmt.Errorf("%w: not on the curve", ErrKey)
+		return nil, fmt.Errorf("%w: not on the curve", ErrKey)
 	}
 	if [32]byte(p.Bytes()) != key {
-		return fmt.Errorf("%w: not in its only encoding", ErrKey)
+		return nil, fmt.Errorf("%w: not in its only encoding", ErrKey)
 	}
 	if new(edwards25519.Point).MultByCofactor(p).Equal(edwards25519.NewIdentityPoint()) == 1 {
-		return fmt.Errorf("%w: low order", ErrKey)
+		return nil, fmt.Errorf("%w: low order", ErrKey)
 	}
-	return nil
+	return p, nil
 }
 
 // checkX25519 refuses keys with which the shared secret would not depend on

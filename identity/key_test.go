@@ -14,7 +14,11 @@ import (
 // TestSecretsStayHidden: no way of printing a private key shows it.
 func TestSecretsStayHidden(t *testing.T) {
 	s := seed("hidden", 1)
-	keys := []any{NewRootKey(s), NewLogKey(s), NewDeviceKey(s), NewRendezvousKey(s), NewOlmKey(s)}
+	blinded, err := NewRendezvousKey(s).Blind([64]byte([]byte(strings.Repeat("hidden  ", 8))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []any{NewRootKey(s), NewLogKey(s), NewDeviceKey(s), NewRendezvousKey(s), NewOlmKey(s), blinded}
 	for _, k := range keys {
 		typ := reflect.TypeOf(k)
 		if typ.Comparable() {
@@ -48,6 +52,8 @@ func TestKeyWithoutSeedPanics(t *testing.T) {
 	for name, f := range map[string]func(){
 		"sign":   func() { DeviceKey{}.Sign(ContextBundle, nil) },
 		"public": func() { LogKey{}.Public() },
+		"blind":  func() { _, _ = RendezvousKey{}.Blind([64]byte{1}) },
+		"signed": func() { BlindedKey{}.Sign(nil) },
 	} {
 		func() {
 			defer func() {
@@ -154,7 +160,7 @@ func TestLowOrderKeys(t *testing.T) {
 	w := begin(t, root, testLogKey(1))
 	for _, s := range lowOrderEd25519() {
 		bad := hex32(t, s)
-		wantErr(t, "key "+s, checkEd25519(bad), ErrKey)
+		wantErr(t, "key "+s, CheckKey(bad), ErrKey)
 		r := testRecord(root.Person(), 1, day0())
 		r.Rendezvous = bad
 		_, err := SignDeviceRecord(k, r)
@@ -203,7 +209,7 @@ func TestRootSeedRoundTrip(t *testing.T) {
 	if NewRootKey(s).Seed() != s {
 		t.Error("the root key has another seed than it was made of")
 	}
-	if errors.Is(checkEd25519(NewRootKey(s).Person()), ErrKey) {
+	if errors.Is(CheckKey(NewRootKey(s).Person()), ErrKey) {
 		t.Error("an ordinary key is refused")
 	}
 }

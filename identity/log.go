@@ -27,7 +27,7 @@ type Log struct {
 // returned together with a *LogError that says where and why, and End says it
 // again later. The Log is nil if not even genesis and first log key hold.
 func ParseLog(p PersonID, entries [][]byte) (*Log, error) {
-	if err := checkEd25519(p); err != nil {
+	if err := CheckKey(p); err != nil {
 		return nil, fmt.Errorf("parse log: %w", err)
 	}
 	l := &Log{person: p}
@@ -311,7 +311,7 @@ func (l *Log) applyBody(e entry, verified bool) error {
 }
 
 func (l *Log) applyLogKey(b logKeyBody) error {
-	if err := checkEd25519(b.Key); err != nil {
+	if err := CheckKey(b.Key); err != nil {
 		return err
 	}
 	if slices.Contains(l.logKeys, b.Key) || PersonID(b.Key) == l.person {
@@ -322,7 +322,7 @@ func (l *Log) applyLogKey(b logKeyBody) error {
 }
 
 func (l *Log) applyAdd(b deviceAddBody, at int64, verified bool) error {
-	if err := checkEd25519(b.Device); err != nil {
+	if err := CheckKey(b.Device); err != nil {
 		return err
 	}
 	if err := checkInterval(b.NotBefore, b.Expiry); err != nil {

@@ -144,7 +144,7 @@ func (r *DeviceRecord) check() error {
 		}
 	}
 	for _, key := range [][32]byte{r.Person, r.Device, r.Rendezvous} {
-		if err := checkEd25519(key); err != nil {
+		if err := CheckKey(key); err != nil {
 			return err
 		}
 	}
