@@ -12,7 +12,7 @@
 //
 //	for _, p := range rv.Periods(rv.Clock{Now: now}) {
 //		point, err := rv.PointOf(public, secret, p)
-//		record := … // by PutProxy and GetProxy of somebody else's node
+//		record := … // by Get, from a node that looks it up
 //		hint, stamp, err := rv.Open(public, secret, p, record)
 //	}
 //

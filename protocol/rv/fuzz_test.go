@@ -50,6 +50,14 @@ func FuzzParseDHTKey(f *testing.F) {
 		func(p Point) ([]byte, error) { return []byte(DHTKey(p)), nil })
 }
 
+func FuzzParseRequest(f *testing.F) {
+	fuzzParser(f, ParseRequest, func(m Request) ([]byte, error) { return m.Append(nil) })
+}
+
+func FuzzParseReply(f *testing.F) {
+	fuzzParser(f, ParseReply, func(m Reply) ([]byte, error) { return m.Append(nil) })
+}
+
 // FuzzValidate: of all bytes that are no record, none passes; nothing panics.
 func FuzzValidate(f *testing.F) {
 	d := newDevice(9) // of none of the vectors

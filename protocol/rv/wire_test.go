@@ -83,6 +83,9 @@ func vectors(tb testing.TB) []vector {
 // that is zero.
 func value(x any) any {
 	v := reflect.ValueOf(x)
+	if at, ok := x.(time.Time); ok {
+		return float64(at.Unix())
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		fields := map[string]any{}
@@ -113,7 +116,7 @@ func value(x any) any {
 
 var namedErrors = map[string]error{
 	"ErrSize": ErrSize, "ErrVersion": ErrVersion, "ErrNotAfter": ErrNotAfter, "ErrSeq": ErrSeq, "ErrPoint": ErrPoint,
-	"ErrSignature": ErrSignature, "ErrDHTKey": ErrDHTKey, "ErrHint": ErrHint, "ErrHintLimit": ErrHintLimit, "ErrSealed": ErrSealed,
+	"ErrProxy": ErrProxy, "ErrSignature": ErrSignature, "ErrDHTKey": ErrDHTKey, "ErrHint": ErrHint, "ErrHintLimit": ErrHintLimit, "ErrSealed": ErrSealed,
 }
 
 // derives tells that a message is a function of its input, of which there is
@@ -134,6 +137,10 @@ func (v vector) run(tb testing.TB, b []byte) (got any, again []byte, err error) 
 		return value(struct{ Point Point }{p}), []byte(DHTKey(p)), nil
 	case "Hint":
 		return parsed(ParseHint(b))
+	case "Request":
+		return parsed(ParseRequest(b))
+	case "Reply":
+		return parsed(ParseReply(b))
 	case "PointOf":
 		p, err := PointOf([32]byte(b), unhex32(tb, w.Secret), w.Period)
 		return value(struct{ Point Point }{p}), nil, err

@@ -11,6 +11,8 @@ const (
 	Hello = Prefix + "hello/1"
 	// DM carries cells between two devices on a live stream (protocol/dm).
 	DM = Prefix + "dm/1"
+	// DHTProxy puts and gets look-up records through another node (protocol/rv).
+	DHTProxy = Prefix + "dhtproxy/1"
 )
 
 // Sizes in bytes that more than one protocol relies on.
