@@ -23,7 +23,7 @@ const (
 	typeReply = 3
 )
 
-// ErrProxy: not a message of dhtproxy, or not of the one size that it has.
+// ErrProxy means not a message of dhtproxy, or not of the one size that it has.
 var ErrProxy = errors.New("not a message of the look-up proxy")
 
 // Request asks to put a record, or to fetch one.

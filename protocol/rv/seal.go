@@ -19,7 +19,7 @@ const (
 	encryptInfo = "rv-enc"
 )
 
-// ErrSealed: the record is not encrypted for this key, secret and period.
+// ErrSealed means that the record is not encrypted for this key, secret and period.
 var ErrSealed = errors.New("record does not open")
 
 // material is A | S | p, which all that belongs to one record is derived from.

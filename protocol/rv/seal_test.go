@@ -9,7 +9,7 @@ import (
 
 // TestRecordSize: the arithmetic of SPEC 3.
 func TestRecordSize(t *testing.T) {
-	if RecordSize != 1125 || 1+4+8+24+(1008+16)+64 != RecordSize {
+	if parts := 1 + 4 + 8 + 24 + (1008 + 16) + 64; RecordSize != 1125 || parts != 1125 {
 		t.Fatalf("a record has %d bytes, want 1,125", RecordSize)
 	}
 	d := newDevice(1)

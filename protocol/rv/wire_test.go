@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -150,9 +151,7 @@ func (v vector) run(tb testing.TB, b []byte) (got any, again []byte, err error) 
 	case "Open":
 		h, s, err := Open(unhex32(tb, w.Key), unhex32(tb, w.Secret), w.Period, b)
 		fields := value(h).(map[string]any)
-		for k, v := range value(s).(map[string]any) {
-			fields[k] = v
-		}
+		maps.Copy(fields, value(s).(map[string]any))
 		return fields, nil, err
 	case "Seal":
 		h, err := ParseHint(b)
