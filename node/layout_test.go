@@ -72,8 +72,8 @@ var layoutWords = []struct{ word, why string }{
 // layoutTop are the names that may stand at the top of the tree, next to dotfiles and what .gitignore names.
 var layoutTop = []string{"identity", "protocol", "node", "cmd", "go.mod", "go.sum", "README.md", "LICENSE"}
 
-// layoutSeeded are packages that make texts and loads from a named seed, so they may use math/rand.
-var layoutSeeded = []string{"node/corpus", "cmd/kinloom/bench"}
+// layoutSeeded are packages that make texts, loads and losses from a named seed, so they may use math/rand.
+var layoutSeeded = []string{"node/corpus", "cmd/kinloom/bench", "cmd/netlab"}
 
 // layoutDenied are modules whose licence, or what they need, does not fit Apache-2.0.
 var layoutDenied = []struct{ module, why string }{
