@@ -134,6 +134,7 @@ func describe(api huma.API, op Operation) huma.Operation {
 	described := huma.Operation{
 		OperationID: id.String(), Method: method, Path: path, Summary: op.Summary, Tags: []string{op.Tag},
 		DefaultStatus: op.Status, MaxBodyBytes: maxBody,
+		BodyReadTimeout: -1, // limit has read it; the 5 s of the library would end the call, too
 		Responses: map[string]*huma.Response{"default": {
 			Description: "The problem, with a code and the next step",
 			Content: map[string]*huma.MediaType{"application/problem+json": {

@@ -50,6 +50,12 @@ func limit(next http.Handler) http.Handler {
 			write(w, newProblem(http.StatusUnprocessableEntity, client.CodeUsage, "the request is not valid UTF-8 text", "Convert it to UTF-8 first."))
 			return
 		}
+		// All of the request is here. From now on net/http reads ahead to notice that the caller went away, and would take
+		// the deadline of that read for it.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			write(w, newProblem(http.StatusInternalServerError, client.CodeError, "the connection takes no deadline", ""))
+			return
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r)
 	})
