@@ -22,7 +22,7 @@ type Device struct {
 	Seen      time.Time
 	Secret    [32]byte  // what its look-up records are made with, zero if unknown; sealed on disk
 	Told      time.Time // when it said so itself, and with it Transport and Addrs
-	RecordAt  time.Time // of the newest look-up record taken from it
+	Records   []byte    // what was seen of its look-up records; the node knows how to read it
 	Offers    uint64    // bits of event.Whereabouts
 	Changed   uint64
 }
@@ -45,7 +45,7 @@ type storedAddress struct {
 	LastError string `cbor:"5,keyasint,omitempty"`
 }
 
-const deviceColumns = "d.row, d.id, c.person, d.record, d.static, d.transport, d.lan, d.addrs, d.seen, d.changed, d.secret, d.told, d.record_at, d.offers"
+const deviceColumns = "d.row, d.id, c.person, d.record, d.static, d.transport, d.lan, d.addrs, d.seen, d.changed, d.secret, d.told, d.records, d.offers"
 
 const selectDevice = "SELECT " + deviceColumns + " FROM device d JOIN contact c ON c.row = d.contact "
 
@@ -59,7 +59,7 @@ func (tx *Tx) scanDevice(st *sqlite3.Stmt) (Device, error) {
 		Seen:      fromMillis(st.ColumnInt64(8)),
 		Changed:   uint64(st.ColumnInt64(9)),
 		Told:      fromMillis(st.ColumnInt64(11)),
-		RecordAt:  fromMillis(st.ColumnInt64(12)),
+		Records:   blob(st, 12),
 		Offers:    uint64(st.ColumnInt64(13)),
 	}
 	if err := fixed(d.ID[:], st, 1); err != nil {
@@ -130,14 +130,14 @@ func (tx *Tx) PutDevice(d *Device) error {
 			return wrap("store a device", err)
 		}
 	}
-	_, err = tx.one(`INSERT INTO device(id, contact, record, static, transport, lan, addrs, seen, changed, secret, told, record_at, offers)
+	_, err = tx.one(`INSERT INTO device(id, contact, record, static, transport, lan, addrs, seen, changed, secret, told, records, offers)
 		VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 		ON CONFLICT(id) DO UPDATE SET record = ?3, static = ?4, transport = ?5, lan = ?6, addrs = ?7, seen = ?8, changed = ?9,
-			secret = ?10, told = ?11, record_at = ?12, offers = ?13
+			secret = ?10, told = ?11, records = ?12, offers = ?13
 		RETURNING row`,
 		func(st *sqlite3.Stmt) { d.Row = Row(st.ColumnInt64(0)) },
 		d.ID[:], contact, record, notEmpty(d.Static), notEmpty(d.Transport), notEmpty(d.LAN), notEmpty(addrs), millis(d.Seen), d.Changed,
-		notEmpty(secret), millis(d.Told), millis(d.RecordAt), int64(d.Offers))
+		notEmpty(secret), millis(d.Told), notEmpty(d.Records), int64(d.Offers))
 	return wrap("store a device", err)
 }
 

@@ -54,7 +54,7 @@ func TestDevices(t *testing.T) {
 	w := newWorld(t, "")
 	d := Device{
 		ID: identity.DeviceID{9}, Person: w.persons[1].Person, Record: []byte("record"), Static: []byte("bundle"), Transport: []byte("peer"),
-		LAN: []byte("lan"), Seen: w.start, Secret: [32]byte{7: 7}, Told: w.start.Add(time.Minute), RecordAt: w.start.Add(time.Hour), Offers: 1<<63 | 5,
+		LAN: []byte("lan"), Seen: w.start, Secret: [32]byte{7: 7}, Told: w.start.Add(time.Minute), Records: []byte("seen"), Offers: 1<<63 | 5,
 		Addrs: []Address{
 			{Addr: []byte{4, 1}, Source: "invite", LastOK: w.start, LastTry: w.start.Add(time.Second), LastError: "refused"},
 			{Addr: []byte{4, 2}},
