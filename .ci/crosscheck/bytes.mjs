@@ -42,6 +42,7 @@ const digest = (name, parts, options) => {
   return h.digest()
 }
 export const sha256 = (...parts) => digest('sha256', parts)
+export const sha512 = (...parts) => digest('sha512', parts)
 export const sha3 = (...parts) => digest('sha3-256', parts)
 export const shake256 = (n, ...parts) => digest('shake256', parts, { outputLength: n })
 export const hmac = (key, ...parts) => {
@@ -78,6 +79,33 @@ const opener = cipher => (key, nonce, sealed, aad) => {
 }
 export const gcmOpen = opener('aes-256-gcm')
 export const chachaOpen = opener('chacha20-poly1305')
+
+// XChaCha20-Poly1305: HChaCha20 of the first 16 bytes of the nonce gives the key for the rest.
+function hchacha(key, nonce) {
+  const s = new Uint32Array([0x61707865, 0x3320646e, 0x79622d32, 0x6b206574, ...[0, 4, 8, 12, 16, 20, 24, 28].map(i => key.readUInt32LE(i)),
+    ...[0, 4, 8, 12].map(i => nonce.readUInt32LE(i))])
+  const turn = (a, b, n) => { s[a] ^= s[b]; s[a] = s[a] << n | s[a] >>> (32 - n) }
+  const quarter = (a, b, c, d) => {
+    for (const [x, y] of [[16, 12], [8, 7]]) {
+      s[a] += s[b]
+      turn(d, a, x)
+      s[c] += s[d]
+      turn(b, c, y)
+    }
+  }
+  const rounds = [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15], [0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]]
+  for (let i = 0; i < 10; i++) for (const r of rounds) quarter(...r)
+  const out = zeros(32)
+  for (const [i, x] of [0, 1, 2, 3, 12, 13, 14, 15].entries()) out.writeUInt32LE(s[x], 4 * i)
+  return out
+}
+
+const inner = nonce => cat(zeros(4), nonce.subarray(16))
+export const xchachaOpen = (key, nonce, sealed, aad) => chachaOpen(hchacha(key, nonce), inner(nonce), sealed, aad)
+export function xchachaSeal(key, nonce, plain) {
+  const c = crypto.createCipheriv('chacha20-poly1305', hchacha(key, nonce), inner(nonce), { authTagLength: 16 })
+  return cat(c.update(plain), c.final(), c.getAuthTag())
+}
 
 // number is how a vector writes an integer: a number if JavaScript has it exactly, else its decimal digits.
 export const number = n => n <= BigInt(Number.MAX_SAFE_INTEGER) && n >= -BigInt(Number.MAX_SAFE_INTEGER) ? Number(n) : String(n)

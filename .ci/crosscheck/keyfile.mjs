@@ -2,7 +2,7 @@
 
 import fs from 'node:fs'
 import { argon2id } from '@noble/hashes/argon2.js'
-import { ascii, cat, chachaOpen, hex, hkdf, lean, refuse, same, sha256, u16, u64, under, unhex, zeros } from './bytes.mjs'
+import { ascii, cat, hex, hkdf, lean, refuse, same, sha256, u16, u64, under, unhex, xchachaOpen, zeros } from './bytes.mjs'
 import { bstr, decode, list, rawMap, read, struct, uint, write } from './cbor.mjs'
 import { recipient, xwing } from './hpke.mjs'
 import { did } from './identity.mjs'
@@ -20,30 +20,10 @@ const seed = (key, name, option) => [key, name, bstr(32), ...(option ? [option] 
 const payloadFields = [seed(1, 'person'), seed(2, 'root', 'optional'), seed(3, 'log', 'optional'), seed(4, 'device'), seed(5, 'olm'),
   seed(6, 'rendezvous'), [7, 'files', rawMap, 'optional'], [8, 'recipient', bstr(1216), 'optional']]
 
-// XChaCha20-Poly1305: HChaCha20 of the first 16 bytes of the nonce gives the key for the rest.
-function hchacha(key, nonce) {
-  const s = new Uint32Array([0x61707865, 0x3320646e, 0x79622d32, 0x6b206574, ...[0, 4, 8, 12, 16, 20, 24, 28].map(i => key.readUInt32LE(i)),
-    ...[0, 4, 8, 12].map(i => nonce.readUInt32LE(i))])
-  const turn = (a, b, n) => { s[a] ^= s[b]; s[a] = s[a] << n | s[a] >>> (32 - n) }
-  const quarter = (a, b, c, d) => {
-    for (const [x, y] of [[16, 12], [8, 7]]) {
-      s[a] += s[b]
-      turn(d, a, x)
-      s[c] += s[d]
-      turn(b, c, y)
-    }
-  }
-  const rounds = [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15], [0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]]
-  for (let i = 0; i < 10; i++) for (const r of rounds) quarter(...r)
-  const out = zeros(32)
-  for (const [i, x] of [0, 1, 2, 3, 12, 13, 14, 15].entries()) out.writeUInt32LE(s[x], 4 * i)
-  return out
-}
-
+// A box is a nonce of XChaCha20-Poly1305 and what is sealed.
 function xopen(key, box, aad) {
   if (box.length < 24 + 16) refuse('ErrOpen')
-  const nonce = box.subarray(0, 24)
-  return chachaOpen(hchacha(key, nonce), cat(zeros(4), nonce.subarray(16)), box.subarray(24), aad)
+  return xchachaOpen(key, box.subarray(0, 24), box.subarray(24), aad)
 }
 
 function parse(how, b) {

@@ -2,7 +2,7 @@
 // checks of a point are written out, as no library has exactly these.
 
 import crypto from 'node:crypto'
-import { ascii, cat, hex, isZero, refuse } from './bytes.mjs'
+import { ascii, cat, hex, isZero, refuse, sha512 } from './bytes.mjs'
 
 const P = 2n ** 255n - 19n
 const D = 37095705934669439343138083508754565189542113879843219016388785533085940283555n
@@ -32,6 +32,55 @@ function add([x1, y1], [x2, y2]) {
   const k = mod(D * x1 * x2 % P * y1 % P * y2)
   const inverse = a => power(a, P - 2n)
   return [mod((x1 * y2 + x2 * y1) * inverse(mod(1n + k))), mod((y1 * y2 + x1 * x2) * inverse(mod(1n - k)))]
+}
+
+// Blinded keys (identity/SPEC.md 1.1). Points are [X, Y, Z, T] here, with x = X/Z, y = Y/Z and T = XY/Z.
+export const L = 2n ** 252n + 27742317777372353535851937790883648493n
+const Base = [15112221349535400772501151409588531511454012693041857206046113283949847762202n, 46316835694926478169428394003475163141307993866256225615783033603165251855960n]
+const wide = ([x, y]) => [x, y, 1n, mod(x * y)]
+
+function sum([X1, Y1, Z1, T1], [X2, Y2, Z2, T2]) {
+  const A = (Y1 - X1) * (Y2 - X2), B = (Y1 + X1) * (Y2 + X2), C = 2n * D * T1 % P * T2, Z = 2n * Z1 * Z2
+  const [E, F, G, H] = [B - A, Z - C, Z + C, B + A].map(mod)
+  return [mod(E * F), mod(G * H), mod(F * G), mod(E * H)]
+}
+
+function times(n, p) {
+  let r = [0n, 1n, 1n, 0n]
+  for (; n; n >>= 1n, p = sum(p, p)) if (n & 1n) r = sum(r, p)
+  return r
+}
+
+function encode([X, Y, Z]) {
+  const inverse = power(Z, P - 2n), x = mod(X * inverse)
+  return putLittle(mod(Y * inverse) | (x & 1n) << 255n)
+}
+
+export const little = b => BigInt('0x' + hex(Buffer.from(b).reverse()))
+const putLittle = n => Buffer.from(n.toString(16).padStart(64, '0'), 'hex').reverse()
+const scalar = (...parts) => little(sha512(...parts)) % L
+
+// blindPublic: the public half, from A and the factor of 64 bytes.
+export function blindPublic(a, factor) {
+  edKey(a)
+  const p = wide(point(a)), [X, Y, Z] = times(L, p)
+  const h = little(factor) % L
+  if (X !== 0n || Y !== Z || h === 0n) refuse('ErrKey')
+  return encode(times(h, p))
+}
+
+// blind: the private half, from the seed of A: the public key and what signs.
+export function blind(seed, factor) {
+  const [low, nonce] = [0, 32].map(i => sha512(seed).subarray(i, i + 32))
+  low[0] &= 248
+  low[31] = low[31] & 127 | 64
+  const s = little(factor) % L * (little(low) % L) % L
+  const key = encode(times(s, wide(Base)))
+  const prefix = sha512(ascii('kinloom/blind-nonce/1'), nonce, factor).subarray(0, 32)
+  return [key, m => {
+    const r = scalar(prefix, m), R = encode(times(r, wide(Base)))
+    return cat(R, putLittle((r + scalar(R, key, m) * s) % L))
+  }]
 }
 
 // edKey: a point in its only encoding, not of low order.
@@ -66,9 +115,13 @@ export const xKey = b => void agree(Buffer.alloc(32, 1), b)
 
 const input = (context, message) => cat(ascii(context), Buffer.from([0]), message)
 
+// verifyPlain: Ed25519 over a message as it is.
+export function verifyPlain(key, message, signature) {
+  if (!crypto.verify(null, message, crypto.createPublicKey(jwk('Ed25519', key)), signature)) refuse('ErrSignature')
+}
+
 export function verify(key, context, message, signature) {
-  const k = crypto.createPublicKey(jwk('Ed25519', key))
-  if (!crypto.verify(null, input(context, message), k, signature)) refuse('ErrSignature')
+  verifyPlain(key, input(context, message), signature)
 }
 
 export const sign = (seed, context, message) => crypto.sign(null, input(context, message), crypto.createPrivateKey(pkcs8(0x70, seed)))

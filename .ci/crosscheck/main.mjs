@@ -11,6 +11,7 @@ import * as dm from './dm.mjs'
 import * as event from './event.mjs'
 import * as identity from './identity.mjs'
 import * as keyfile from './keyfile.mjs'
+import * as rv from './rv.mjs'
 import { wholes } from './session-whole.mjs'
 import * as session from './session.mjs'
 import * as wire from './wire.mjs'
@@ -18,7 +19,7 @@ import * as wire from './wire.mjs'
 const root = new URL('../../', import.meta.url)
 const folders = {
   'identity': identity, 'identity/keyfile': keyfile, 'protocol/wire': wire, 'protocol/event': event, 'protocol/contact': contact, 'protocol/dm': dm,
-  'protocol/session': { ...session, wholes },
+  'protocol/rv': rv, 'protocol/session': { ...session, wholes },
 }
 const readJSON = path => JSON.parse(fs.readFileSync(new URL(path, root)))
 
