@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/identity"
@@ -83,7 +82,7 @@ func (m *mallory) become() {
 // bare starts libp2p with nothing of ours in it.
 func bare(h *testnet.Host) (host.Host, error) {
 	return libp2p.New(append(h.Options(),
-		libp2p.Transport(quic.NewTransport), libp2p.ListenAddrs(h.Addr), libp2p.DisableIdentifyAddressDiscovery(), libp2p.DisableMetrics(),
+		libp2p.ListenAddrs(h.Addr), libp2p.DisableIdentifyAddressDiscovery(), libp2p.DisableMetrics(),
 		libp2p.DisableRelay(), libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.ResourceManager(&network.NullResourceManager{}))...)
 }
 

@@ -22,11 +22,27 @@ const (
 
 // transportOf returns the address without a trailing /p2p part if it is
 // something we can dial, and the name of its transport: IP, then UDP and QUIC v1,
-// or TCP, and nothing else.
+// or TCP, or TCP and WebSocket over TLS; or one of these, the id of a relay and
+// /p2p-circuit: then the transport is that to the relay.
+//
+// There is no plain WebSocket, which no firewall lets through that stops TCP, and no
+// name instead of an IP: asking for one tells a resolver whom we look for.
 func transportOf(a ma.Multiaddr) (ma.Multiaddr, string) {
 	if _, id := peer.SplitAddr(a); id != "" {
 		a, _ = peer.SplitAddr(a)
 	}
+	if inner, relay, ok := splitCircuit(a); ok {
+		if _, id := peer.SplitAddr(inner); id != "" || !isEd25519(relay) {
+			return nil, ""
+		}
+		_, transport := direct(inner)
+		return a, transport
+	}
+	return direct(a)
+}
+
+// direct is transportOf for an address without a relay and without a /p2p part.
+func direct(a ma.Multiaddr) (ma.Multiaddr, string) {
 	if len(a) < 2 || (a[0].Code() != ma.P_IP4 && a[0].Code() != ma.P_IP6) {
 		return nil, ""
 	}
@@ -35,15 +51,46 @@ func transportOf(a ma.Multiaddr) (ma.Multiaddr, string) {
 		return a, "tcp"
 	case len(a) == 3 && a[1].Code() == ma.P_UDP && a[2].Code() == ma.P_QUIC_V1:
 		return a, "quic"
+	case len(a) == 4 && a[1].Code() == ma.P_TCP && a[2].Code() == ma.P_TLS && a[3].Code() == ma.P_WS:
+		return a, "wss"
+	case len(a) == 3 && a[1].Code() == ma.P_TCP && a[2].Code() == ma.P_WSS: // what libp2p calls it on a connection
+		return ma.Join(a[:2], tlsWS), "wss"
 	}
 	return nil, ""
+}
+
+var (
+	circuit = ma.StringCast("/p2p-circuit")
+	tlsWS   = ma.StringCast("/tls/ws")
+)
+
+// splitCircuit takes .../p2p/RELAY/p2p-circuit apart, with or without the id of the
+// other side behind it.
+func splitCircuit(a ma.Multiaddr) (inner ma.Multiaddr, relay peer.ID, ok bool) {
+	for i, c := range a {
+		if c.Code() == ma.P_CIRCUIT {
+			inner, relay = peer.SplitAddr(a[:i])
+			return inner, relay, len(a)-i == 1 || len(a)-i == 2 && a[i+1].Code() == ma.P_P2P
+		}
+	}
+	return nil, "", false
+}
+
+// isCircuit reports whether a leads over a relay, in whatever form.
+func isCircuit(a ma.Multiaddr) bool {
+	for _, c := range a {
+		if c.Code() == ma.P_CIRCUIT {
+			return true
+		}
+	}
+	return false
 }
 
 // Listenable reports whether a host can listen on an address of this form: IP, then
 // UDP and QUIC v1, or TCP, and nothing behind.
 func Listenable(a ma.Multiaddr) bool {
-	plain, transport := transportOf(a)
-	return transport != "" && len(plain) == len(a)
+	_, transport := direct(a)
+	return transport == "quic" || transport == "tcp"
 }
 
 // ipOf returns the IP of an address, IPv4 in its short form.
@@ -57,7 +104,8 @@ func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 }
 
 // isLocal reports whether a is an IP address that the Internet does not route:
-// private, unique local, link-local, shared (100.64/10), documentation, loopback.
+// private, unique local, link-local, shared (100.64/10), documentation, loopback. Of
+// an address over a relay it speaks of the relay.
 func isLocal(a ma.Multiaddr) bool {
 	ip, ok := ipOf(a)
 	return ok && !ip.IsUnspecified() && !ip.IsMulticast() && !manet.IsPublicAddr(a)
@@ -82,16 +130,22 @@ func usable(a ma.Multiaddr) (ma.Multiaddr, bool) {
 }
 
 // Clean returns the addresses among addrs, told by somebody else, that may be
-// dialled and stored: IP with QUIC v1 or TCP, without a /p2p part, each once, at
-// most MaxAddrs. Loopback is dropped, being this machine and not theirs, unless
+// dialled and stored: IP with QUIC v1, TCP or wss, or one of these over a relay,
+// without a /p2p part at the end, each once, at most MaxAddrs. Loopback is dropped, being this machine and not theirs, unless
 // this node has only loopback itself: then the other one is on this machine too.
 func (n *Net) Clean(addrs []ma.Multiaddr) []ma.Multiaddr {
 	keep := n.loopbackOnly()
+	relayed := 0
 	out := make([]ma.Multiaddr, 0, min(len(addrs), MaxAddrs))
 	for _, a := range addrs {
 		a, ok := usable(a)
 		if !ok || (isLoopback(a) && !keep) || ma.Contains(out, a) {
 			continue
+		}
+		if isCircuit(a) {
+			if relayed++; relayed > maxCircuits {
+				continue
+			}
 		}
 		if out = append(out, a); len(out) == MaxAddrs {
 			break
@@ -107,7 +161,7 @@ func advertisable(addrs []ma.Multiaddr, local bool) []ma.Multiaddr {
 	for _, a := range addrs {
 		a, ok := usable(a)
 		switch {
-		case !ok || local && !isLocal(a):
+		case !ok || isCircuit(a) || local && !isLocal(a):
 		case isLoopback(a):
 			loop = append(loop, a)
 		default:
@@ -133,28 +187,48 @@ func identifyAddrs(local bool) func([]ma.Multiaddr) []ma.Multiaddr {
 }
 
 // Addrs returns the addresses at which the main host may be reached, best first:
-// those of the LAN after the public ones, loopback only if there is nothing else,
-// at most MaxAddrs, without a /p2p part. They are meant for contacts: they show
-// the addresses of the home network.
+// over the relays held, then the public ones but those that a dial back found to
+// lead nowhere, then those of the LAN; loopback only if there is nothing else; at
+// most MaxAddrs, without a /p2p part at the end. They are meant for contacts: they
+// show the addresses of the home network.
 func (n *Net) Addrs() []ma.Multiaddr {
 	h := n.host(mainHost)
 	if h == nil {
 		return nil
 	}
-	out := advertisable(h.allAddrs(), n.cfg.LANOnly)
+	out := append(n.relays.addrs(), n.directAddrs(h)...)
+	return out[:min(len(out), MaxAddrs)]
+}
+
+// directAddrs is Addrs without those over relays.
+func (n *Net) directAddrs(h *p2pHost) []ma.Multiaddr {
+	out := n.reach.withoutUnreachable(advertisable(h.allAddrs(), n.cfg.LANOnly))
 	sortAddrs(out, n.outIP())
 	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return cmp.Compare(b2i(isLocal(a)), b2i(isLocal(b))) })
-	return out[:min(len(out), MaxAddrs)]
+	return out
 }
 
 // BestAddr returns the one address to print into an invite, and false if there is
 // none for that reach. OnLAN: QUIC at the address of the interface that has the
 // default route, if it has one that is not public; loopback if there is nothing
-// else. Internet: a public address of an interface. Nothing is proven by it: the
-// invite stays "LAN only so far".
+// else. Internet: one that Reachability knows to work, without a relay if there is
+// one.
 func (n *Net) BestAddr(reach Reach) (ma.Multiaddr, bool) {
-	for _, a := range n.Addrs() {
-		if isLocal(a) == (reach == OnLAN) {
+	if reach == Internet {
+		r := n.Reachability()
+		for _, l := range append([]Relay{{Addrs: r.Direct}}, r.Relays...) {
+			if len(l.Addrs) > 0 {
+				return l.Addrs[0], true
+			}
+		}
+		return nil, false
+	}
+	h := n.host(mainHost)
+	if h == nil {
+		return nil, false
+	}
+	for _, a := range n.directAddrs(h) {
+		if isLocal(a) {
 			return a, true
 		}
 	}
@@ -162,17 +236,21 @@ func (n *Net) BestAddr(reach Reach) (ma.Multiaddr, bool) {
 }
 
 // ListenAddrs returns the addresses that the main host listens on, for
-// Config.Prefer of the next run.
+// Config.Prefer of the next run. WebSocket is not among them: it shares a port.
 func (n *Net) ListenAddrs() []ma.Multiaddr {
 	if h := n.host(mainHost); h != nil {
-		return h.Network().ListenAddresses()
+		return slices.DeleteFunc(h.Network().ListenAddresses(), func(a ma.Multiaddr) bool { return !Listenable(a) })
 	}
 	return nil
 }
 
 // loopbackOnly reports whether all of the main host's addresses are loopback.
 func (n *Net) loopbackOnly() bool {
-	addrs := n.Addrs()
+	h := n.host(mainHost)
+	if h == nil {
+		return false
+	}
+	addrs := n.directAddrs(h)
 	return len(addrs) > 0 && isLoopback(addrs[0])
 }
 
@@ -187,8 +265,12 @@ func sortAddrs(addrs []ma.Multiaddr, out []netip.Addr) {
 		if !slices.Contains(out, ip) {
 			r += 8
 		}
-		if transport != "quic" {
+		switch transport {
+		case "quic":
+		case "tcp":
 			r += 4
+		default:
+			r += 16 // wss last: for who cannot get through otherwise
 		}
 		if !ip.Is4() {
 			r += 2

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"syscall"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -35,6 +36,19 @@ type Config struct {
 	// LANOnly makes the main host, too, refuse every public address, in both
 	// directions and before the handshake.
 	LANOnly bool
+	// Profile says what the node does for its own reachability and for that of
+	// others; see the type. Empty: Home. LANProfile implies LANOnly, and LANOnly
+	// turns all of it off.
+	Profile Profile
+	// Trusted reports whether a transport id is that of a contact: who may hold a
+	// reservation on this node's relay by the larger limits. It may be called from any
+	// goroutine and must not block. Nil: nobody is.
+	Trusted func(peer.ID) bool
+	// Relays returns the peers to ask for a reservation, best first: the relays of
+	// contacts, then public servers. Connected peers that relay are asked after them. It
+	// must not block. Nil: only those.
+	Relays func() []peer.AddrInfo
+
 	// MDNS announces the LAN host to the local network and searches it for others.
 	MDNS bool
 	// LANListen replaces the addresses of the LAN host. Empty: QUIC and TCP on all
@@ -50,7 +64,8 @@ type Config struct {
 	Options, LANOptions []libp2p.Option
 
 	// ConnLow and ConnHigh: above ConnHigh peers the unprotected connections are
-	// closed down to ConnLow peers. Default 64 and 96; the LAN host has half.
+	// closed down to ConnLow peers. Default 64 and 96, server 160 and 192, client 8 and
+	// 12; the LAN host has half.
 	ConnLow, ConnHigh int
 	// Log gets what is worth knowing. Nil: nothing is logged. No address is logged
 	// above debug level.
@@ -63,13 +78,16 @@ type Handler interface {
 	// Found reports a neighbour that announced itself on the LAN. Who it is, is
 	// unknown; the addresses are checked (see Clean) and at most MaxAddrs.
 	Found(peer.AddrInfo)
-	// Connected reports the first connection with p. Further ones are silent.
+	// Connected reports the first connection with p. Further ones are silent, but for
+	// the first one without a relay after one over a relay: that is reported by
+	// Disconnected and Connected, and new streams use it. Those on the old one go on.
 	Connected(p peer.ID, path Path)
 	// Disconnected reports that the last connection with p has gone; path is the
 	// one that Connected had named.
 	Disconnected(p peer.ID, path Path)
-	// AddrsChanged reports that Addrs returns something else than before: another
-	// network, or an interface came or went. It is called once after the start.
+	// AddrsChanged reports that Addrs or Reachability returns something else than
+	// before: another network, an interface came or went, a relay was found or lost. It
+	// is called once after the start.
 	AddrsChanged()
 }
 
@@ -89,13 +107,18 @@ type Route string
 const (
 	Direct Route = "direct" // over a public address
 	LAN    Route = "lan"    // over an address that is not public, loopback included
+	// Relayed is over a third node, which sees both ends, the times and the sizes. It
+	// is told by the address: a relay without limits makes connections that libp2p
+	// does not mark.
+	Relayed Route = "relayed"
 )
 
 // Path describes one connection.
 type Path struct {
 	Route     Route
-	Transport string       // "quic" or "tcp"
+	Transport string       // "quic", "tcp" or "wss"; that to the relay where there is one
 	Addr      ma.Multiaddr // of the other side
+	Relay     peer.ID      // the relay, if the route is Relayed
 	Local     peer.ID      // our transport id on this connection
 	Inbound   bool         // the other side dialled
 }
@@ -124,7 +147,14 @@ type ListenError struct {
 	Err  error
 }
 
-func (e *ListenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
+func (e *ListenError) Error() string {
+	if errors.Is(e.Err, syscall.EACCES) {
+		return fmt.Sprintf("listen on %s: the system does not let this program use ports below 1024; "+
+			"give it the right (setcap cap_net_bind_service=+ep PROGRAM, or AmbientCapabilities=CAP_NET_BIND_SERVICE "+
+			"in its systemd unit), or choose another port", e.Addr)
+	}
+	return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err)
+}
 
 // Unwrap returns what the system said.
 func (e *ListenError) Unwrap() error { return e.Err }
@@ -190,6 +220,9 @@ func (c *Config) validate() error {
 	}
 	if c.LANKey != nil && c.LANKey.Equals(c.Key) {
 		return errors.New("LAN key equals the main transport key: neighbours could follow this device")
+	}
+	if !c.Profile.valid() {
+		return fmt.Errorf("profile %q is unknown: home, server, client or lan", c.Profile)
 	}
 	if c.ConnHigh < c.ConnLow {
 		return fmt.Errorf("connection limits: high %d is below low %d", c.ConnHigh, c.ConnLow)

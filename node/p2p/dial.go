@@ -37,7 +37,7 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	}
 	var dial []ma.Multiaddr
 	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
-		if a, ok := usable(a); ok && (!h.local || isLocal(a)) {
+		if a, ok := usable(a); ok && (!h.local || isLocal(a) && !isCircuit(a)) {
 			dial = append(dial, a)
 		}
 	}
@@ -114,7 +114,7 @@ func dialError(p peer.ID, tried []ma.Multiaddr, err error) error {
 }
 
 // NewStream opens a stream for a protocol on the existing connection with p, over
-// the LAN if there is the choice. It does not wait for anything of the other side:
+// the LAN if there is the choice, and over a relay only if there is none. It does not wait for anything of the other side:
 // the protocol header leaves with the first Write. The other side's limits show
 // as a failing Read; a protocol that it does not speak as ErrNotSupported. Other
 // errors: ErrNotConnected, or our own limits.
@@ -123,7 +123,7 @@ func (n *Net) NewStream(ctx context.Context, p peer.ID, id protocol.ID) (network
 	if c == nil {
 		return nil, ErrNotConnected
 	}
-	s, err := c.NewStream(ctx)
+	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "kinloom"))
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}

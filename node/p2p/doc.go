@@ -48,10 +48,30 @@
 // peer and in total. One resource manager counts for both hosts. Only Ed25519
 // peer ids are spoken to.
 //
+// # Being reached
+//
+// Config.Profile says what the main host does for it; the LAN host does nothing. Net
+// holds reservations on relays (circuit v2) while the node is not known to be public,
+// lets others dial back (AutoNAT v1 and v2), opens ports in the router, and punches
+// holes from a connection over a relay to one without (DCUtR), which is never waited
+// for. Reachability says what is known, and only that: an address on an interface is
+// no promise, so BestAddr(Internet) returns one at which somebody dialled back, or one
+// over a relay held. Handler.AddrsChanged tells when it changes.
+//
+// A path over a relay has the route Relayed and its PeerID: the relay sees both ends.
+// Connections of others over a relay are let in only from relays that this node asked
+// to be one, at most MaxCircuitsRelay each; their number is not counted against the
+// relay's own address, nor their streams against its subnet.
+//
+// A public home or server relays for others. Limits of circuit v2 are the same for
+// everybody, so there are two relays behind the one protocol: strangers have libp2p's
+// limits, and contacts (Config.Trusted) have slots of their own, 30 minutes a circuit
+// and 1 GiB a day. Who holds the reservation decides, not who dials. A contact that is
+// none any more gets no further circuit.
+//
 // # What this package does not do
 //
 // It knows no person, no device and no session. It does not decide whom to dial
-// or when to try again, stores nothing, and does not look through NATs: there is
-// no DHT, relay, hole punching, port mapping or reachability test behind it yet,
-// so BestAddr(Internet) is an address of an interface and not a promise.
+// or when to try again, stores nothing, and takes no name where an IP belongs. A node
+// that is public without anybody having dialled back does not know it.
 package p2p

@@ -107,7 +107,7 @@ func (e *events) next(n *Net) bool {
 		delete(e.dirty, p)
 		before, was := e.told[p]
 		c := n.conn(p)
-		if was && c != nil && !before.conn.IsClosed() {
+		if was && c != nil && !before.conn.IsClosed() && !better(pathOf(c), before.path) {
 			e.mu.Unlock()
 			return true // the one reported lives; further ones are silent
 		}
@@ -140,6 +140,9 @@ func (e *events) next(n *Net) bool {
 	e.mu.Unlock()
 	return false
 }
+
+// better reports whether a connection beside one over a relay does without it.
+func better(now, before Path) bool { return before.Route == Relayed && now.Route != Relayed }
 
 // notifiee feeds connection changes of a host into the events.
 func (n *Net) notifiee() network.Notifiee {
@@ -227,7 +230,7 @@ func (n *Net) foundOnLAN(info peer.AddrInfo) {
 	out := peer.AddrInfo{ID: info.ID}
 	for _, a := range info.Addrs {
 		// Loopback is never a neighbour's address, whatever this node has itself.
-		if a, ok := usable(a); ok && isLocal(a) && !isLoopback(a) && len(out.Addrs) < MaxAddrs {
+		if a, ok := usable(a); ok && isLocal(a) && !isLoopback(a) && !isCircuit(a) && len(out.Addrs) < MaxAddrs {
 			out.Addrs = append(out.Addrs, a)
 		}
 	}

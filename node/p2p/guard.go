@@ -27,6 +27,8 @@ type guard struct {
 	subnets map[netip.Prefix]*bucket
 	from    map[peer.ID]netip.Prefix // of connected peers, by their first connection
 	bans    map[peer.ID]time.Time    // until
+	relays  map[peer.ID]*circuits    // over which others may reach us
+	via     map[peer.ID]peer.ID      // the relay of peers connected over one
 	found   map[netip.Addr]*bucket
 	lan     bucket        // of all found together
 	kick    func(peer.ID) // called without mu; must not block
@@ -39,6 +41,8 @@ func newGuard(kick func(peer.ID)) *guard {
 		from:    make(map[peer.ID]netip.Prefix),
 		bans:    make(map[peer.ID]time.Time),
 		found:   make(map[netip.Addr]*bucket),
+		relays:  make(map[peer.ID]*circuits),
+		via:     make(map[peer.ID]peer.ID),
 		lan:     bucket{tokens: FoundBurst},
 		kick:    kick,
 	}
@@ -110,7 +114,8 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		return errGuardRate
 	}
 	if !b.take(now, StreamRatePeer, StreamBurstPeer) {
-		if b.strikes >= StrikesToBan {
+		// A relay opens streams because strangers ask it to: it is refused and not banned.
+		if b.strikes >= StrikesToBan && g.relays[p] == nil {
 			g.ban(p, now)
 			kick = true
 		}
@@ -121,6 +126,8 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		if b == nil || !b.take(now, StreamRateSubnet, StreamBurstSubnet) {
 			return errGuardRate
 		}
+	} else if c := g.relays[g.via[p]]; c != nil && !c.streams.take(now, StreamRateSubnet, StreamBurstSubnet) {
+		return errGuardRate
 	}
 	return nil
 }
@@ -155,14 +162,19 @@ func (g *guard) banned(p peer.ID, now time.Time) bool {
 	return now.Before(g.bans[p])
 }
 
-// connected notes where p connects from; the loopback needs no subnet bucket.
+// connected notes where p connects from; the loopback needs no subnet bucket. Over a
+// relay the address is the relay's: its subnet does not pay for what others do.
 func (g *guard) connected(p peer.ID, remote ma.Multiaddr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, relay, ok := splitCircuit(remote); ok {
+		g.via[p] = relay
+		return
+	}
 	prefix, ok := subnetOf(remote)
 	if !ok {
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if _, ok := g.from[p]; !ok {
 		g.from[p] = prefix
 	}
@@ -174,6 +186,7 @@ func (g *guard) gone(p peer.ID, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.from, p)
+	delete(g.via, p)
 	if b, ok := g.peers[p]; ok && b.full(now, StreamRatePeer, StreamBurstPeer) {
 		delete(g.peers, p)
 	}
@@ -214,6 +227,9 @@ type hostGuard struct {
 func (h *hostGuard) Close() error { return nil }
 
 func (h *hostGuard) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
+	if isCircuit(endpoint) {
+		return h.openCircuit(dir, endpoint)
+	}
 	if h.local && !isLocal(endpoint) {
 		return nil, errGuardPublic
 	}
@@ -240,13 +256,14 @@ func (h *hostGuard) InterceptPeerDial(p peer.ID) bool {
 
 // InterceptAddrDial is asked before each address.
 func (h *hostGuard) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool {
-	return !h.local || isLocal(a)
+	return !h.local || isLocal(a) && !isCircuit(a)
 }
 
 // InterceptAccept is asked before the TCP handshake of libp2p and after that of
 // QUIC, which OpenConnection has seen before.
 func (h *hostGuard) InterceptAccept(c network.ConnMultiaddrs) bool {
-	return !h.local || isLocal(c.RemoteMultiaddr())
+	a := c.RemoteMultiaddr()
+	return !h.local || isLocal(a) && !isCircuit(a)
 }
 
 // InterceptSecured is asked when the key of the other side is known.

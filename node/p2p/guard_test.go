@@ -174,12 +174,24 @@ func TestCleanAndAdvertise(t *testing.T) {
 		{"/ip4/8.8.8.8/tcp/1/ws", false},
 		{"/ip4/8.8.8.8/udp/1/quic-v1/webtransport", false},
 		{"/ip4/8.8.8.8/udp/1", false},
-		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p-circuit", false},
+		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p-circuit", true},
+		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p-circuit/p2p/" + id, false}, // the same
+		{"/ip4/8.8.4.4/tcp/1/p2p/" + id + "/p2p-circuit/p2p/" + id, true},
+		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p/" + id + "/p2p-circuit", false},
+		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p-circuit/p2p/" + id + "/p2p-circuit", false},
+		{"/ip4/8.8.8.8/tcp/1/p2p/" + id + "/p2p-circuit/tcp/1", false},
+		{"/ip4/8.8.8.8/tcp/1/p2p/QmSoLPppuBtQSGwKDZT2M73ULpjvfd3aZ6ha4oFGL1KrGM/p2p-circuit", false},
+		{"/ip4/8.8.8.8/tcp/1/p2p-circuit", false},
+		{"/p2p-circuit", false},
+		{"/ip4/127.0.0.1/tcp/1/p2p/" + id + "/p2p-circuit", false},
+		{"/ip4/8.8.8.8/tcp/443/tls/ws", true},
+		{"/ip4/8.8.8.8/tcp/443/tls/ws/p2p/" + id + "/p2p-circuit", true},
+		{"/ip4/8.8.8.8/tcp/443/tls/sni/example.org/ws", false},
 	} {
 		a := ma.StringCast(tc.addr)
 		in = append(in, a)
 		if tc.keep {
-			if _, p := peer.SplitAddr(a); p != "" {
+			if _, p := peer.SplitAddr(a); p != "" && tc.keep {
 				a, _ = peer.SplitAddr(a)
 			}
 			want = append(want, a)

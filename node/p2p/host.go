@@ -17,6 +17,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -50,6 +52,7 @@ type hostSpec struct {
 	options   []libp2p.Option
 	local     bool
 	low, high int
+	reach     []libp2p.Option // what makes it reachable from the Internet; empty: nothing
 }
 
 // openHost starts a host and binds its sockets.
@@ -72,18 +75,26 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 		libp2p.ConnectionManager(cm),
 		libp2p.NoListenAddrs, // one by one below: libp2p is content if one of them works
 		libp2p.AddrsFactory(identifyAddrs(s.local)),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
-		libp2p.DisableIdentifyAddressDiscovery(),
-		libp2p.ForceReachabilityPrivate(), // nobody answers AutoNAT yet: no prober in the background
 		libp2p.Ping(false),
+		// Noise before TLS, whose certificates fail where a clock is off by an hour.
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UserAgent("kinloom"),
 		// Friends who are offline would look like a network that swallows UDP or IPv6.
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
+	if len(s.reach) > 0 {
+		opts = append(opts, s.reach...)
+	} else {
+		opts = append(opts,
+			libp2p.DisableRelay(),
+			libp2p.DisableIdentifyAddressDiscovery(),
+			libp2p.ForceReachabilityPrivate(), // no prober in the background
+		)
+	}
 	if len(s.options) > 0 {
-		opts = append(opts, libp2p.Transport(quic.NewTransport))
 		opts = append(opts, s.options...)
 	} else {
 		opts = append(opts,
@@ -180,15 +191,21 @@ func (h *p2pHost) allAddrs() []ma.Multiaddr {
 	return h.Host.Addrs()
 }
 
-// conn returns the best open connection with p: any, preferring the newest.
+// conn returns the best open connection with p: one without a relay before one over
+// a relay, the newest first.
 func (h *p2pHost) conn(p peer.ID) network.Conn {
 	conns := h.Network().ConnsToPeer(p)
+	var relayed network.Conn
 	for i := len(conns) - 1; i >= 0; i-- {
-		if !conns[i].IsClosed() {
+		switch {
+		case conns[i].IsClosed():
+		case !isCircuit(conns[i].RemoteMultiaddr()):
 			return conns[i]
+		case relayed == nil:
+			relayed = conns[i]
 		}
 	}
-	return nil
+	return relayed
 }
 
 // dial opens a connection with p at one of addrs, and only there.
@@ -203,7 +220,7 @@ func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) err
 	if nw, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		nw.Backoff().Clear(p)
 	}
-	_, err := h.Network().DialPeer(ctx, p)
+	_, err := h.Network().DialPeer(network.WithAllowLimitedConn(ctx, "kinloom"), p)
 	return err
 }
 
@@ -212,7 +229,9 @@ func pathOf(c network.Conn) Path {
 	addr := c.RemoteMultiaddr()
 	_, transport := transportOf(addr)
 	path := Path{Route: Direct, Transport: transport, Addr: addr, Local: c.LocalPeer(), Inbound: c.Stat().Direction == network.DirInbound}
-	if isLocal(addr) {
+	if _, relay, ok := splitCircuit(addr); ok {
+		path.Route, path.Relay = Relayed, relay
+	} else if isLocal(addr) {
 		path.Route = LAN
 	}
 	return path

@@ -8,7 +8,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/host/autonat"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+	relayproto "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -39,6 +44,13 @@ const (
 	ConnBurstIP     = 16
 	ConnRateSubnet  = 2
 	ConnBurstSubnet = 64
+
+	// MaxCircuitsRelay bounds connections that others open to us over one relay; an
+	// honest one allows 16 of a peer. CircuitRate is new ones per second over one relay
+	// after a burst of CircuitBurst.
+	MaxCircuitsRelay = 16
+	CircuitRate      = 2
+	CircuitBurst     = 32
 
 	// MaxStreamsPeer bounds open streams of one peer in one direction. kinloom needs
 	// one per protocol, libp2p's identify two.
@@ -130,7 +142,27 @@ func newLimiter() *limiter {
 		Memory: MemoryPeer, FD: MaxConnsPeer,
 	}
 	cfg.PeerLimitIncrease = rcmgr.BaseLimitIncrease{}
-	return &limiter{Limiter: rcmgr.NewFixedLimiter(cfg.AutoScale()), proto: make(map[protocol.ID]Limits)}
+	return &limiter{Limiter: rcmgr.NewFixedLimiter(cfg.AutoScale()), proto: libraryLimits()}
+}
+
+// libraryLimits are the limits of libp2p's own protocols. Those of libp2p grow with
+// the machine's memory, which makes no peer more honest.
+func libraryLimits() map[protocol.ID]Limits {
+	return map[protocol.ID]Limits{
+		// One a connection, and a push when something changed.
+		identify.ID:     {Streams: MaxConnsIn, PerPeer: 4, StreamMemory: 16 << 10, Memory: 8 << 20},
+		identify.IDPush: {Streams: MaxConnsIn, PerPeer: 4, StreamMemory: 16 << 10, Memory: 8 << 20},
+		// A stream is a circuit on its way in or out: 16 of one peer by libp2p's relay, and
+		// as many by ours for contacts; some more are about to end.
+		relayproto.ProtoIDv2Hop:  {Streams: 512, PerPeer: 40, StreamMemory: 8 << 10, Memory: 8 << 20},
+		relayproto.ProtoIDv2Stop: {Streams: 512, PerPeer: 40, StreamMemory: 8 << 10, Memory: 8 << 20},
+		// One attempt a connection.
+		holepunch.Protocol: {Streams: 32, PerPeer: 2, StreamMemory: 8 << 10, Memory: 1 << 20},
+		// libp2p answers 30 (v1) and 60 (v2) dials a minute; each takes 15 s at most.
+		autonat.AutoNATProto:       {Streams: 32, PerPeer: 2, StreamMemory: 8 << 10, Memory: 1 << 20},
+		autonatv2.DialProtocol:     {Streams: 32, PerPeer: 2, StreamMemory: 16 << 10, Memory: 2 << 20},
+		autonatv2.DialBackProtocol: {Streams: 32, PerPeer: 2, StreamMemory: 8 << 10, Memory: 1 << 20},
+	}
 }
 
 func (l *limiter) set(id protocol.ID, lim Limits) {

@@ -183,7 +183,9 @@ func (h *heard) add(txt []string, src netip.Addr) {
 		if a == nil || !isEd25519(id) {
 			continue
 		}
-		a, ok = usable(a)
+		if a, ok = usable(a); ok {
+			ok = !isCircuit(a)
+		}
 		if !ok {
 			continue
 		}

@@ -26,6 +26,8 @@ type Net struct {
 	limits *limiter
 	guard  *guard
 	events *events
+	reach  reach
+	relays relays
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
 	dials      dials
@@ -47,9 +49,7 @@ type Net struct {
 
 // New assembles a Net. It starts nothing and binds nothing.
 func New(cfg Config) (*Net, error) {
-	if cfg.ConnLow == 0 && cfg.ConnHigh == 0 {
-		cfg.ConnLow, cfg.ConnHigh = 64, 96
-	}
+	cfg.setProfile()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -66,6 +66,7 @@ func New(cfg Config) (*Net, error) {
 	n := &Net{
 		cfg: cfg, log: cfg.Log, key: cfg.Key, id: id, limits: newLimiter(),
 		routes: make(map[protocol.ID]*route), lanChanged: make(chan struct{}),
+		relays: newRelays(),
 	}
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
@@ -116,7 +117,7 @@ func (n *Net) openMain(prefer []ma.Multiaddr) error {
 	n.mu.RUnlock()
 	h, err := openHost(hostSpec{
 		key: key, listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer, options: n.cfg.Options,
-		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh,
+		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh, reach: n.reachOptions(),
 	}, rm, n.guard, n.notifiee())
 	if err != nil {
 		return err
@@ -247,6 +248,10 @@ func (n *Net) Run(ctx context.Context) error {
 	if n.cfg.Discovery != nil && n.cfg.LAN {
 		wg.Go(func() { n.discover(ctx) })
 	}
+	if !n.cfg.LANOnly {
+		wg.Go(func() { n.watch(ctx) })
+		wg.Go(func() { n.keepRelays(ctx) })
+	}
 	n.deliver(ctx)
 	wg.Wait()
 	return n.shutdown()
@@ -258,7 +263,7 @@ func (n *Net) deliver(ctx context.Context) {
 	defer tick.Stop()
 	last := ""
 	for {
-		if now := fmt.Sprint(n.Addrs()); now != last {
+		if now := fmt.Sprint(n.Addrs(), n.Reachability().key()); now != last {
 			last = now
 			if n.cfg.Handler != nil {
 				n.cfg.Handler.AddrsChanged()

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
 	"github.com/kinloom/kinloom/node/p2p"
@@ -40,7 +41,7 @@ func (b *bench) streams(ctx context.Context) (_ []Figure, err error) {
 	c, err := b.newCouple(ctx, "streams", func(cfg *p2p.Config) {
 		m := new(meter)
 		meters = append(meters, m)
-		cfg.Options = []libp2p.Option{libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.BandwidthReporter(m)}
+		cfg.Options = []libp2p.Option{libp2p.Transport(quic.NewTransport), libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.BandwidthReporter(m)}
 	})
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@
 //
 // Packets run over marcopolo/simnet (bandwidth, queues, latency) under real QUIC
 // and TLS. What simnet does not have is done here, where a host hands over a
-// packet: loss, duplicates, cuts, byte counters and taps. Loss and delay are drawn
+// packet: loss, duplicates, cuts, firewalls, byte counters and taps. Loss and delay are drawn
 // from a generator per direction, seeded by New; QUIC draws its own randomness, so
 // a run is repeatable in what happens to the network and not to the byte. A host
 // that opens its options a second time is the same machine after a restart.

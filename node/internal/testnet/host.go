@@ -9,10 +9,16 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/pnet"
+	"github.com/libp2p/go-libp2p/core/transport"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/fx"
 
@@ -32,6 +38,7 @@ type Host struct {
 	n   int
 	// Addr is the public address of the host, and LANAddr the one on the LAN.
 	Addr, LANAddr ma.Multiaddr
+	ports         int // ephemeral ones used, guarded by net.mu
 }
 
 // Host returns machine i, from 0. It is the same one at each call.
@@ -67,6 +74,19 @@ func (n *Net) HostAt(i int, addr ma.Multiaddr) *Host {
 // simulated network. They serve once; a restart takes new ones.
 func (h *Host) Options() []libp2p.Option { return h.quic() }
 
+// Firewall lets nothing in from outside that does not answer a packet which this
+// machine's socket sent to that very address in the last natTime: a router in front
+// of it that keeps ports.
+func (h *Host) Firewall(on bool) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if on {
+		h.net.walls[h.n] = make(map[flow]time.Time)
+	} else {
+		delete(h.net.walls, h.n)
+	}
+}
+
 // Configure fills in what a Net needs to run on this machine: addresses,
 // transports and, if the LAN host is on, the neighbourhood. It serves one start.
 func (h *Host) Configure(cfg *p2p.Config) {
@@ -83,40 +103,79 @@ func (h *Host) Configure(cfg *p2p.Config) {
 	}
 }
 
-// quic returns the option that puts libp2p's QUIC on this machine's sockets. It
-// asks the resource manager before the handshake, as libp2p's own does.
+// quic returns the options that put libp2p's QUIC on this machine's sockets. The
+// dialers of AutoNAT inside a host take over its transports and not its sockets: they
+// get sockets of their own.
 func (h *Host) quic() []libp2p.Option {
+	var own *quicreuse.ConnManager
+	return []libp2p.Option{
+		// As an option of its own it is closed after the connections.
+		libp2p.QUICReuse(func(lc fx.Lifecycle, srk quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
+			cm, err := h.sockets(lc, srk, token, rm)
+			own = cm
+			return cm, err
+		}),
+		libp2p.Transport(func(lc fx.Lifecycle, key crypto.PrivKey, psk pnet.PSK, gater connmgr.ConnectionGater, cm *quicreuse.ConnManager, srk quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (transport.Transport, error) {
+			if cm != own {
+				var err error
+				if cm, err = h.sockets(lc, srk, token, rm); err != nil {
+					return nil, err
+				}
+			}
+			return libp2pquic.NewTransport(key, cm, psk, gater, rm)
+		}),
+	}
+}
+
+// sockets returns what opens this machine's sockets for one host. It asks the
+// resource manager before the handshake, as libp2p's own does.
+func (h *Host) sockets(lc fx.Lifecycle, srk quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
 	ip := new(sourceIP)
-	return []libp2p.Option{libp2p.QUICReuse(func(lc fx.Lifecycle, srk quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
-		cm, err := quicreuse.NewConnManager(srk, token,
-			quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return ip, nil }),
-			quicreuse.OverrideListenUDP(func(_ string, addr *net.UDPAddr) (net.PacketConn, error) {
-				if addr.IP.IsUnspecified() {
-					return nil, fmt.Errorf("host %d has no interface for %s", h.n, addr)
-				}
+	cm, err := quicreuse.NewConnManager(srk, token,
+		quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return ip, nil }),
+		quicreuse.OverrideListenUDP(func(_ string, addr *net.UDPAddr) (net.PacketConn, error) {
+			switch {
+			case !addr.IP.IsUnspecified():
 				ip.addr.Store(&addr.IP)
-				return h.net.listen(h.n, addr)
-			}),
-			quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
-			quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-				addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
-				if err != nil {
-					return ctx, fmt.Errorf("remote address: %w", err)
-				}
-				scope, err := rm.OpenConnection(network.DirInbound, false, addr)
-				if err != nil {
-					return ctx, err
-				}
-				context.AfterFunc(ctx, scope.Done)
-				return network.WithConnManagementScope(ctx, scope), nil
-			}),
-		)
-		if err != nil {
-			return nil, err
-		}
-		lc.Append(fx.StopHook(cm.Close))
-		return cm, nil
-	})}
+			case addr.Port == 0:
+				addr = h.ephemeral()
+			default:
+				return nil, fmt.Errorf("host %d has no interface for %s", h.n, addr)
+			}
+			return h.net.listen(h.n, addr)
+		}),
+		quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
+		quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+			addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
+			if err != nil {
+				return ctx, fmt.Errorf("remote address: %w", err)
+			}
+			scope, err := rm.OpenConnection(network.DirInbound, false, addr)
+			if err != nil {
+				return ctx, err
+			}
+			context.AfterFunc(ctx, scope.Done)
+			return network.WithConnManagementScope(ctx, scope), nil
+		}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	lc.Append(fx.StopHook(cm.Close))
+	return cm, nil
+}
+
+// ephemeral returns an address of this machine that nobody has used: for a dialer
+// that listens nowhere.
+func (h *Host) ephemeral() *net.UDPAddr {
+	ip, err := manet.ToIP(h.Addr)
+	if err != nil {
+		panic("bug: host without an IP address: " + err.Error())
+	}
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	h.ports++
+	return &net.UDPAddr{IP: ip, Port: port + h.ports}
 }
 
 // sourceIP tells QUIC which of its sockets to dial from: the one it listens on.

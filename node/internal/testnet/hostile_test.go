@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/p2p"
@@ -23,7 +22,6 @@ import (
 func raw(t testing.TB, h *Host) host.Host {
 	t.Helper()
 	opts := append(h.Options(),
-		libp2p.Transport(quic.NewTransport),
 		libp2p.ListenAddrs(h.Addr),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.DisableMetrics(),

@@ -35,6 +35,7 @@ type Net struct {
 	dice    map[pair]*rand.Rand
 	counts  map[pair]Count
 	cuts    map[pair]bool
+	walls   map[int]map[flow]time.Time // of firewalled hosts: when a flow was last seen
 	taps    []func(Packet)
 	hosts   map[int]*Host
 	byIP    map[netip.Addr]int
@@ -45,11 +46,36 @@ type Net struct {
 // pair is a direction: from a host to a host.
 type pair struct{ from, to int }
 
+// flow is a socket behind a firewall, and an address outside.
+type flow struct{ in, out netip.AddrPort }
+
+// natTime is how long a firewall remembers a flow without packets.
+const natTime = 2 * time.Minute
+
+// blocked lets a packet through the firewalls of both ends, and reports whether one
+// of them stops it. The caller holds mu.
+func (n *Net) blocked(dir pair, src, dst netip.AddrPort) bool {
+	now := time.Now()
+	if w := n.walls[dir.from]; w != nil {
+		w[flow{src, dst}] = now
+	}
+	w := n.walls[dir.to]
+	if w == nil {
+		return false
+	}
+	f := flow{dst, src}
+	if seen, ok := w[f]; !ok || now.Sub(seen) > natTime {
+		return true
+	}
+	w[f] = now
+	return false
+}
+
 // Count is what went from one host to another.
 type Count struct {
 	Packets, Bytes int // handed over by the sender, UDP payload
 	Lost           int // packets of them that the dice took
-	Cut            int // packets of them that ran into a cut
+	Cut            int // packets of them that ran into a cut or a firewall
 	Doubled        int // packets of them that arrived twice
 }
 
@@ -80,6 +106,7 @@ func New(t testing.TB, seed uint64, o Options) *Net {
 		dice:   make(map[pair]*rand.Rand),
 		counts: make(map[pair]Count),
 		cuts:   make(map[pair]bool),
+		walls:  make(map[int]map[flow]time.Time),
 		hosts:  make(map[int]*Host),
 		byIP:   make(map[netip.Addr]int),
 		lan:    make(map[int]*neighbour),
@@ -188,7 +215,7 @@ func (n *Net) pass(from int, src, dst netip.AddrPort, data []byte) int {
 	// Both are always drawn, so that a cut does not shift the dice after it.
 	lost, doubled := dice.Float64() < n.opt.Loss, dice.Float64() < n.opt.Duplicate
 	switch {
-	case n.cuts[dir]:
+	case n.cuts[dir], n.blocked(dir, src, dst):
 		c.Cut++
 		times = 0
 	case lost:
