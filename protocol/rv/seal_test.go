@@ -42,3 +42,28 @@ func TestSealOpen(t *testing.T) {
 		t.Errorf("hint (-want +got):\n%s", d)
 	}
 }
+
+func BenchmarkRecord(b *testing.B) {
+	d, p := newDevice(1), PeriodAt(epoch)
+	record, point := d.seal(b, p, 1), d.point(b, p)
+	for name, f := range map[string]func() error{
+		"point":    func() error { _, err := PointOf(d.public, d.secret, p); return err },
+		"seal":     func() error { _, err := Seal(d.key, d.secret, p, 1, someHint(), d.random); return err },
+		"validate": func() error { _, err := Validate(epoch, point, record); return err },
+		"open":     func() error { _, _, err := Open(d.public, d.secret, p, record); return err },
+		"oversize": func() error {
+			if _, err := Validate(epoch, point, record[1:]); err == nil {
+				return ErrSize
+			}
+			return nil
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

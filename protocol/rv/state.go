@@ -132,7 +132,11 @@ func (m *Machine) Due(c Clock, hint [32]byte) (job *Job, next time.Time, err err
 		if m.running[p] {
 			continue
 		}
-		if old, ok := m.plans[p]; !ok || !old.holds(c, hint) {
+		old, ok := m.plans[p]
+		if m.failed[p] > 0 {
+			old.hint = hint // another hint has no better chance
+		}
+		if !ok || !old.holds(c, hint) {
 			at, err := m.reckon(c, p, hint)
 			if err != nil {
 				return nil, time.Time{}, err
@@ -169,7 +173,8 @@ func (m *Machine) Due(c Clock, hint [32]byte) (job *Job, next time.Time, err err
 	return job, next, nil
 }
 
-// Finished tells how a job ended.
+// Finished tells how a job ended. State has changed after it, too: if that is
+// lost, the record goes out once more.
 func (m *Machine) Finished(c Clock, j Job, ok bool) error {
 	delete(m.running, j.Period)
 	if ok {

@@ -187,8 +187,16 @@ func TestFailures(t *testing.T) {
 	if !slices.IsSorted(seqs) || len(slices.Compact(seqs)) != 12 {
 		t.Errorf("seqs of failures: %v", seqs)
 	}
+	if job, _, err := m.Due(Clock{Now: now.Add(-time.Second)}, [32]byte{2}); err != nil || job != nil {
+		t.Errorf("with another hint it is tried at once: %+v (%v)", job, err)
+	}
+	if job, _, err := m.Due(Clock{Now: now}, [32]byte{2}); err != nil || job == nil || job.Hint != [32]byte{2} {
+		t.Errorf("in its time, with another hint: %+v (%v)", job, err)
+	} else if err := m.Finished(Clock{Now: now}, *job, false); err != nil {
+		t.Fatal(err)
+	}
 	m.Retry()
-	if job, _, err := m.Due(Clock{Now: epoch.Add(time.Minute)}, hint); err != nil || job == nil {
+	if job, _, err := m.Due(Clock{Now: now.Add(time.Second)}, hint); err != nil || job == nil {
 		t.Errorf("after a change of the network nothing is due (%v)", err)
 	}
 }
