@@ -167,7 +167,7 @@ const discoverRetry = 30 * time.Second
 func (n *Net) discover(ctx context.Context) {
 	for ctx.Err() == nil {
 		n.mu.RLock()
-		lan, changed := n.hosts[lanHost], n.lanChanged
+		lan, changed := n.hosts[lanHost], n.changed[lanHost]
 		n.mu.RUnlock()
 		if lan == nil {
 			select {

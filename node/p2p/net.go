@@ -43,8 +43,8 @@ type Net struct {
 	hosts  [2]*p2pHost // main, LAN; nil if not there
 	routes map[protocol.ID]*route
 	closed bool
-	// lanChanged is closed and replaced when the LAN host is.
-	lanChanged chan struct{}
+	// changed are closed and replaced when the host is.
+	changed [2]chan struct{}
 }
 
 // New assembles a Net. It starts nothing and binds nothing.
@@ -65,7 +65,7 @@ func New(cfg Config) (*Net, error) {
 	}
 	n := &Net{
 		cfg: cfg, log: cfg.Log, key: cfg.Key, id: id, limits: newLimiter(),
-		routes: make(map[protocol.ID]*route), lanChanged: make(chan struct{}),
+		routes: make(map[protocol.ID]*route), changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})},
 		relays: newRelays(),
 	}
 	n.events = newEvents()
@@ -188,10 +188,8 @@ func (n *Net) adopt(which int, h *p2pHost) *p2pHost {
 			h.SetStreamHandler(r.id, n.serve(r))
 		}
 	}
-	if which == lanHost {
-		close(n.lanChanged)
-		n.lanChanged = make(chan struct{})
-	}
+	close(n.changed[which])
+	n.changed[which] = make(chan struct{})
 	return old
 }
 
@@ -249,12 +247,40 @@ func (n *Net) Run(ctx context.Context) error {
 		wg.Go(func() { n.discover(ctx) })
 	}
 	if !n.cfg.LANOnly {
-		wg.Go(func() { n.watch(ctx) })
-		wg.Go(func() { n.keepRelays(ctx) })
+		wg.Go(func() { n.each(ctx, mainHost, n.watch) })
+		wg.Go(func() { n.each(ctx, mainHost, n.keepRelays) })
 	}
 	n.deliver(ctx)
 	wg.Wait()
 	return n.shutdown()
+}
+
+// each runs f for each host of a kind in turn, until ctx ends. The context of f ends
+// with its host.
+func (n *Net) each(ctx context.Context, which int, f func(context.Context, *p2pHost)) {
+	for ctx.Err() == nil {
+		n.mu.RLock()
+		h, changed := n.hosts[which], n.changed[which]
+		n.mu.RUnlock()
+		var ended <-chan struct{}
+		of, cancel := context.WithCancel(ctx)
+		if h != nil {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				f(of, h)
+			}()
+			ended = done
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+		cancel()
+		if ended != nil {
+			<-ended
+		}
+	}
 }
 
 // deliver is the one goroutine that calls the Handler.

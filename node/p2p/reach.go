@@ -85,6 +85,13 @@ func (r *reach) setRouter(m mapper) {
 	r.router = m
 }
 
+// forget drops what was found out about a host that is gone.
+func (r *reach) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.verdict, r.reachable, r.unreachable, r.symmetric, r.router = "", nil, nil, false, nil
+}
+
 func (r *reach) current() Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,11 +142,7 @@ func (n *Net) Reachability() Reachability {
 
 // watch keeps the state by the events of the main host, and runs the relay service
 // while others find the node public.
-func (n *Net) watch(ctx context.Context) {
-	h := n.host(mainHost)
-	if h == nil {
-		return
-	}
+func (n *Net) watch(ctx context.Context, h *p2pHost) {
 	sub, err := h.EventBus().Subscribe([]any{
 		new(lpevent.EvtLocalReachabilityChanged), new(lpevent.EvtHostReachableAddrsChanged), new(lpevent.EvtNATDeviceTypeChanged),
 		new(lpevent.EvtPeerIdentificationCompleted), new(lpevent.EvtPeerProtocolsUpdated), new(lpevent.EvtPeerConnectednessChanged),

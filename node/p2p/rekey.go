@@ -32,6 +32,10 @@ func (n *Net) Rekey(key crypto.PrivKey) error {
 			n.log.Warn("the host of before did not close well", "err", err)
 		}
 	}
+	for _, r := range n.relays.held() { // they were the old key's
+		n.relays.lost(n, r.Peer)
+	}
+	n.reach.forget()
 	n.mu.Lock()
 	n.key, n.id = key, id
 	n.mu.Unlock()

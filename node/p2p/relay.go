@@ -161,9 +161,8 @@ func (n *Net) FindRelays() {
 }
 
 // keepRelays holds as many reservations as the profile wants, until ctx ends.
-func (n *Net) keepRelays(ctx context.Context) {
-	h := n.host(mainHost)
-	if h == nil || n.cfg.Profile.relays() == 0 {
+func (n *Net) keepRelays(ctx context.Context, h *p2pHost) {
+	if n.cfg.Profile.relays() == 0 {
 		return
 	}
 	timer := time.NewTimer(0)
@@ -263,7 +262,7 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 	}
 	n.relays.mu.Lock()
 	defer n.relays.mu.Unlock()
-	seen := map[peer.ID]bool{n.id: true}
+	seen := map[peer.ID]bool{h.ID(): true}
 	return slices.DeleteFunc(all, func(c peer.AddrInfo) bool {
 		t, held := n.relays.tried[c.ID], n.relays.have[c.ID]
 		skip := seen[c.ID] || held != nil || !isEd25519(c.ID) || t != nil && now.Before(t.Again)
@@ -361,9 +360,10 @@ func (n *Net) reserve(ctx context.Context, relay peer.AddrInfo) (*reservation, e
 		term = maxTerm / 4 // whose clock is wrong, is not for here to say
 	}
 	out := &reservation{Relay: Relay{Peer: relay.ID, Until: now.Add(term)}}
+	id, _ := n.PeerIDs()
 	// From the middle of the term to two thirds: a third is left for a relay that does
 	// not answer at once, and its clients, having different ids, do not come together.
-	out.renew = now.Add(term/2 + term/6*time.Duration(n.id[len(n.id)-1])/256)
+	out.renew = now.Add(term/2 + term/6*time.Duration(id[len(id)-1])/256)
 	if out.Addrs = circuitAddrs(relay.ID, path, msg.GetReservation().GetAddrs()); len(out.Addrs) == 0 {
 		return nil, errors.New("the relay has no public address")
 	}
