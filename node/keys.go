@@ -97,7 +97,7 @@ func (e *edge) rekeyer(ctx context.Context) error {
 			due = time.After(rekeyAfter)
 		case <-due:
 			due = nil
-			err := e.n.net.Rekey(key)
+			err := e.n.net.Rekey(ctx, key)
 			if err != nil && ctx.Err() == nil {
 				e.n.cfg.Log.Error("the main host could not start with its new key; trying again", "error", err)
 				due = time.After(rekeyAgain)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -55,6 +56,14 @@ type Config struct {
 	// interfaces at random ports. For simulations.
 	LANListen []ma.Multiaddr
 
+	// NoDHT leaves the DHT out, as LANOnly does.
+	NoDHT bool
+	// Bootstrap are servers of the DHT that the owner named.
+	Bootstrap []peer.AddrInfo
+	// Data keeps the records that this node stores for others, under /dht, and the
+	// address book, under /peers. Nil: they are kept in memory.
+	Data datastore.Batching
+
 	// Handler gets the events. Nil: nobody does.
 	Handler Handler
 	// Discovery replaces mDNS; the simulation has one. Nil: mDNS if MDNS is set.
@@ -62,6 +71,9 @@ type Config struct {
 	// Options replace the default transports of the main host; LANOptions those of
 	// the LAN host. For simulations.
 	Options, LANOptions []libp2p.Option
+	// Throwaway returns what replaces the default transports of one throwaway host.
+	// For simulations.
+	Throwaway func() []libp2p.Option
 
 	// ConnLow and ConnHigh: above ConnHigh peers the unprotected connections are
 	// closed down to ConnLow peers. Default 64 and 96, server 160 and 192, client 8 and

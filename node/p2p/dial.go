@@ -123,6 +123,11 @@ func (n *Net) NewStream(ctx context.Context, p peer.ID, id protocol.ID) (network
 	if c == nil {
 		return nil, ErrNotConnected
 	}
+	return n.streamOn(ctx, c, id)
+}
+
+// streamOn opens a stream on one connection.
+func (n *Net) streamOn(ctx context.Context, c network.Conn, id protocol.ID) (network.Stream, error) {
 	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "kinloom"))
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)

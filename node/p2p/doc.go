@@ -69,9 +69,26 @@
 // and 1 GiB a day. Who holds the reservation decides, not who dials. A contact that is
 // none any more gets no further circuit.
 //
+// # The DHT
+//
+// Look-up records (protocol/rv) lie with the servers of a DHT of kinloom's own:
+// /kinloom/kad/1.0.0, kad-dht's server side and routing table with records as the only
+// values. A node with the profile server serves it, one at home while others can reach
+// it, a client never; lan has none.
+//
+// Nobody asks the DHT in person. FindRecord and PublishRecord dial a random server
+// from a host that exists for that one request (throwaway.go), and the server walks
+// through the DHT for them (lookup.go). It asks and stores with the 40 servers nearest
+// to a point, and ends early when three in different subnets agree on the best record.
+// A server that lies can withhold: records are checked wherever they arrive.
+//
+// The address book (book.go) holds some 200 servers over restarts, of many networks.
+// Whoever is named by AddBootstrap, an invite or the DHT gets into it; who is silent
+// falls behind and out. The routing table is filled from it whenever it is thin.
+//
 // # What this package does not do
 //
 // It knows no person, no device and no session. It does not decide whom to dial
-// or when to try again, stores nothing, and takes no name where an IP belongs. A node
+// or when to try again, stores nothing but records and the address book, and takes no name where an IP belongs. A node
 // that is public without anybody having dialled back does not know it.
 package p2p

@@ -107,7 +107,7 @@ func (e *events) next(n *Net) bool {
 		delete(e.dirty, p)
 		before, was := e.told[p]
 		c := n.conn(p)
-		if was && c != nil && !before.conn.IsClosed() && !better(pathOf(c), before.path) {
+		if was && c != nil && !before.conn.IsClosed() && !betterPath(pathOf(c), before.path) {
 			e.mu.Unlock()
 			return true // the one reported lives; further ones are silent
 		}
@@ -141,8 +141,8 @@ func (e *events) next(n *Net) bool {
 	return false
 }
 
-// better reports whether a connection beside one over a relay does without it.
-func better(now, before Path) bool { return before.Route == Relayed && now.Route != Relayed }
+// betterPath reports whether a connection beside one over a relay does without it.
+func betterPath(now, before Path) bool { return before.Route == Relayed && now.Route != Relayed }
 
 // notifiee feeds connection changes of a host into the events.
 func (n *Net) notifiee() network.Notifiee {
@@ -152,7 +152,10 @@ func (n *Net) notifiee() network.Notifiee {
 			p := c.RemotePeer()
 			if nw.Connectedness(p) == network.NotConnected {
 				n.guard.gone(p, time.Now())
-				n.dials.unless(p, func() { nw.Peerstore().ClearAddrs(p) }) // what it said about itself is of no use
+				// What it said about itself is of no use, but to the routing table.
+				if d := n.dht.Load(); d == nil || !d.knows(p) {
+					n.dials.unless(p, func() { nw.Peerstore().ClearAddrs(p) })
+				}
 			}
 			n.events.touch(p)
 		},

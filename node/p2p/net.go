@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -31,7 +32,11 @@ type Net struct {
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
 	dials      dials
-	served     sync.WaitGroup // stream handlers at work
+	served     sync.WaitGroup // stream handlers at work, and throwaway hosts
+	book       *book
+	dht        atomic.Pointer[dht] // nil: not opened, or none
+	proxies    proxies
+	throwaways chan struct{} // as many as there are hosts
 
 	lifecycle sync.Mutex     // held by Open, RotateLAN, Rekey and shutdown
 	ports     []ma.Multiaddr // of the main host before a Rekey; guarded by lifecycle
@@ -68,6 +73,8 @@ func New(cfg Config) (*Net, error) {
 		routes: make(map[protocol.ID]*route), changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})},
 		relays: newRelays(),
 	}
+	n.throwaways = make(chan struct{}, maxThrowaway)
+	n.book = newBook(cfg.Data, cfg.Log, time.Now)
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
 	return n, nil
@@ -94,10 +101,15 @@ func (n *Net) Open(ctx context.Context) error {
 	n.mu.Lock()
 	n.rm = rm
 	n.mu.Unlock()
-	if err := n.openMain(n.cfg.Prefer); err != nil {
+	n.book.load(ctx)
+	n.AddBootstrap(FromUser, n.cfg.Bootstrap...)
+	if err := n.openMain(ctx, n.cfg.Prefer); err != nil {
 		n.mu.Lock()
 		n.rm = nil
 		n.mu.Unlock()
+		if h := n.adopt(mainHost, nil); h != nil { // it was the DHT that did not start
+			err = errors.Join(err, h.Close())
+		}
 		return errors.Join(err, rm.Close())
 	}
 	if n.cfg.LAN {
@@ -111,7 +123,7 @@ func (n *Net) Open(ctx context.Context) error {
 
 // openMain starts the main host, at the ports of prefer where they are free. The
 // caller holds lifecycle.
-func (n *Net) openMain(prefer []ma.Multiaddr) error {
+func (n *Net) openMain(ctx context.Context, prefer []ma.Multiaddr) error {
 	n.mu.RLock()
 	key, rm := n.key, n.rm
 	n.mu.RUnlock()
@@ -123,7 +135,7 @@ func (n *Net) openMain(prefer []ma.Multiaddr) error {
 		return err
 	}
 	n.adopt(mainHost, h)
-	return nil
+	return n.startDHT(ctx, h)
 }
 
 // openLAN starts the LAN host and closes the one before. The caller holds
@@ -200,6 +212,12 @@ func (n *Net) host(which int) *p2pHost {
 	return n.hosts[which]
 }
 
+// self is the main transport id.
+func (n *Net) self() peer.ID {
+	id, _ := n.PeerIDs()
+	return id
+}
+
 func (n *Net) mainKey() crypto.PrivKey {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -249,6 +267,13 @@ func (n *Net) Run(ctx context.Context) error {
 	if !n.cfg.LANOnly {
 		wg.Go(func() { n.each(ctx, mainHost, n.watch) })
 		wg.Go(func() { n.each(ctx, mainHost, n.keepRelays) })
+		wg.Go(func() {
+			n.each(ctx, mainHost, func(ctx context.Context, _ *p2pHost) {
+				if d := n.dht.Load(); d != nil {
+					d.run(ctx)
+				}
+			})
+		})
 	}
 	n.deliver(ctx)
 	wg.Wait()
@@ -291,6 +316,9 @@ func (n *Net) deliver(ctx context.Context) {
 	for {
 		if now := fmt.Sprint(n.Addrs(), n.Reachability().key()); now != last {
 			last = now
+			if d := n.dht.Load(); d != nil {
+				d.kick()
+			}
 			if n.cfg.Handler != nil {
 				n.cfg.Handler.AddrsChanged()
 			}
@@ -322,6 +350,9 @@ func (n *Net) shutdown() error {
 	n.routes = make(map[protocol.ID]*route)
 	n.mu.Unlock()
 	var errs []error
+	if d := n.dht.Load(); d != nil {
+		errs = append(errs, d.close())
+	}
 	for _, h := range hosts {
 		if h == nil {
 			continue

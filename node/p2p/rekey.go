@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -13,7 +14,7 @@ import (
 // the one before. Its connections end with Disconnected; whoever knows only the key
 // of before reaches nobody. After an error there is no main host: call it again.
 // Errors: ErrPeerID, ErrClosed, those of Open.
-func (n *Net) Rekey(key crypto.PrivKey) error {
+func (n *Net) Rekey(ctx context.Context, key crypto.PrivKey) error {
 	if key == nil || key.Type() != crypto.Ed25519 {
 		return fmt.Errorf("transport key: %w", ErrPeerID)
 	}
@@ -25,6 +26,11 @@ func (n *Net) Rekey(key crypto.PrivKey) error {
 	defer n.lifecycle.Unlock()
 	if n.isClosed() {
 		return ErrClosed
+	}
+	if d := n.dht.Swap(nil); d != nil {
+		if err := d.close(); err != nil {
+			n.log.Warn("the DHT of the old key did not close well", "err", err)
+		}
 	}
 	if old := n.adopt(mainHost, nil); old != nil {
 		n.ports = old.Network().ListenAddresses()
@@ -39,5 +45,5 @@ func (n *Net) Rekey(key crypto.PrivKey) error {
 	n.mu.Lock()
 	n.key, n.id = key, id
 	n.mu.Unlock()
-	return n.openMain(n.ports)
+	return n.openMain(ctx, n.ports)
 }

@@ -3,6 +3,10 @@ package wire
 // Prefix starts every protocol id of kinloom's own.
 const Prefix = "/kinloom/"
 
+// DHTPrefix stands before "/kad/1.0.0" in the protocol id of the DHT, which is
+// kad-dht's own protocol in a network of its own.
+const DHTPrefix = "/kinloom"
+
 // The protocol ids. The number at the end changes only with a breaking change.
 const (
 	// Contact is the first contact between two persons (protocol/contact).

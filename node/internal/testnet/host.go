@@ -87,11 +87,18 @@ func (h *Host) Firewall(on bool) {
 	}
 }
 
+// Throwaway returns libp2p options for a host on this machine that only dials: QUIC
+// from a port of its own at the host's address.
+func (h *Host) Throwaway() []libp2p.Option {
+	return h.quic()
+}
+
 // Configure fills in what a Net needs to run on this machine: addresses,
 // transports and, if the LAN host is on, the neighbourhood. It serves one start.
 func (h *Host) Configure(cfg *p2p.Config) {
 	cfg.Listen = []ma.Multiaddr{h.Addr}
 	cfg.Options = h.quic()
+	cfg.Throwaway = h.Throwaway
 	if cfg.LANOnly {
 		cfg.Listen = []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/10.1.%d.%d/udp/%d/quic-v1", h.n/250, h.n%250+1, port))}
 	}

@@ -1,0 +1,295 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/kinloom/kinloom/protocol/rv"
+)
+
+// ErrNoProxy: no server of the DHT is known, so nothing can be looked up.
+var ErrNoProxy = errors.New("no server of the look-up network is known")
+
+// How records are asked for through others.
+const (
+	// findProxies is how many proxies are asked: one may withhold.
+	findProxies = 2
+	// proxyTries bounds those that are tried in their place when they fail.
+	proxyTries = 6
+	// proxyTimeout bounds one of them: a dial and what a server may take.
+	proxyTimeout = 20 * time.Second
+	// hedgeAfter is when one more is asked because those asked say nothing.
+	hedgeAfter = 3 * time.Second
+	// maxUsed is how many proxies are remembered as used lately.
+	maxUsed = 64
+)
+
+// proxies remembers through whom this node looked up lately: the records of two days,
+// and those of one contact, should not pass one server.
+type proxies struct {
+	mu   sync.Mutex // guards used and puts
+	used []peer.ID  // oldest first
+	puts map[rv.Period]peer.ID
+}
+
+// choose returns servers to ask, at most n, in random order: those that are connected
+// or answered lately, used ones last.
+func (n *Net) choose(most int, avoid ...peer.ID) []peer.AddrInfo {
+	var out []peer.AddrInfo
+	seen := map[peer.ID]bool{n.self(): true}
+	add := func(i peer.AddrInfo) {
+		if !seen[i.ID] && len(i.Addrs) > 0 {
+			seen[i.ID] = true
+			out = append(out, i)
+		}
+	}
+	if d := n.dht.Load(); d != nil {
+		for _, p := range d.kad.Load().RoutingTable().ListPeers() {
+			add(peer.AddrInfo{ID: p, Addrs: d.dialable(d.host.Host.Peerstore().Addrs(p))})
+		}
+	}
+	for _, k := range n.Book() {
+		if k.Fails == 0 && !k.Success.IsZero() {
+			add(k.Peer)
+		}
+	}
+	shuffle(out)
+	// Those that nobody has tried yet, and at last those that failed.
+	for _, k := range n.Book() {
+		add(k.Peer)
+	}
+	n.proxies.mu.Lock()
+	defer n.proxies.mu.Unlock()
+	when := func(i peer.AddrInfo) int {
+		if slices.Contains(avoid, i.ID) {
+			return maxUsed + 1
+		}
+		return slices.Index(n.proxies.used, i.ID) // -1: not lately
+	}
+	slices.SortStableFunc(out, func(a, b peer.AddrInfo) int { return when(a) - when(b) })
+	return out[:min(len(out), most)]
+}
+
+// use notes that a proxy was used.
+func (p *proxies) use(id peer.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used = append(slices.DeleteFunc(p.used, func(q peer.ID) bool { return q == id }), id)
+	if len(p.used) > maxUsed {
+		p.used = p.used[1:]
+	}
+}
+
+// FindRecord looks for the record of a point through two random servers, each over a
+// connection of its own that shows our address and no key. It calls each at once for
+// every answer, one call at a time: record is nil if that server found none, and else
+// one that the point's key has signed; at is the server's time. Another server is
+// asked where one fails. It returns when they have answered; the error says that
+// nobody did. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
+func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record []byte, at time.Time)) error {
+	servers := n.choose(proxyTries)
+	if len(servers) == 0 {
+		return n.findHere(ctx, point, each)
+	}
+	var mu sync.Mutex // one call of each at a time
+	asked := func(ctx context.Context, s peer.AddrInfo) error {
+		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+			return rv.Get(ctx, st, point)
+		})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil {
+			each(reply.Record, reply.At)
+		}
+		return nil
+	}
+	return n.ask(ctx, servers, findProxies, asked)
+}
+
+// findHere answers from this node's own part of the DHT, where it knows no other.
+func (n *Net) findHere(ctx context.Context, point rv.Point, each func([]byte, time.Time)) error {
+	d := n.dht.Load()
+	if d == nil || !d.serving.Load() {
+		return ErrNoProxy
+	}
+	record := d.getRecord(ctx, point)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	each(record, time.Now())
+	return nil
+}
+
+// ask has try asked of servers, want at a time, until want have succeeded or none is
+// left. One more is asked whenever those that were asked say nothing for hedgeAfter.
+func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, want int, try func(context.Context, peer.AddrInfo) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	results := make(chan error)
+	busy, done := 0, 0
+	start := func() {
+		if len(servers) == 0 {
+			return
+		}
+		s := servers[0]
+		servers = servers[1:]
+		busy++
+		wg.Go(func() {
+			err := try(ctx, s)
+			select {
+			case results <- err:
+			case <-ctx.Done():
+			}
+		})
+	}
+	for range want {
+		start()
+	}
+	var last error
+	hedge := time.NewTimer(hedgeAfter)
+	defer hedge.Stop()
+	for busy > 0 {
+		select {
+		case err := <-results:
+			busy--
+			if err != nil {
+				last = err
+				start()
+			} else if done++; done == want {
+				return nil
+			}
+		case <-hedge.C:
+			start()
+			hedge.Reset(hedgeAfter)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if done > 0 {
+		return nil
+	}
+	return last
+}
+
+// viaProxy makes one request of one server.
+func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(context.Context, network.Stream) (rv.Reply, error)) (rv.Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
+	defer cancel()
+	n.proxies.use(s.ID)
+	var reply rv.Reply
+	err := n.throwaway(ctx, s, rv.ProxyID, func(st network.Stream) (err error) {
+		if reply, err = request(ctx, st); err == nil && reply.Code != 0 {
+			err = fmt.Errorf("look-up server: %v", reply.Code)
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		n.book.worked(s.ID)
+	case ctx.Err() == nil:
+		n.book.failed(s.ID)
+	}
+	return reply, err
+}
+
+// PublishRecord puts a record through one random server, and another one if that
+// fails; never through the one that took the record of another day, if there is a
+// choice. Errors: those of rv.Verify, ErrNoProxy, ErrClosed, ctx.Err(), or that of the
+// last attempt.
+func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) error {
+	stamp, err := rv.Verify(point, record)
+	if err != nil {
+		return err
+	}
+	n.proxies.mu.Lock()
+	var avoid []peer.ID
+	for p, id := range n.proxies.puts {
+		if p != stamp.Period {
+			avoid = append(avoid, id)
+		}
+	}
+	n.proxies.mu.Unlock()
+	servers := n.choose(proxyTries, avoid...)
+	if len(servers) == 0 {
+		d := n.dht.Load()
+		if d == nil || !d.serving.Load() {
+			return ErrNoProxy
+		}
+		return d.putRecord(ctx, point, record)
+	}
+	for _, s := range servers {
+		_, err = n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+			return rv.Put(ctx, st, record, point)
+		})
+		if err == nil {
+			n.proxies.put(stamp.Period, s.ID)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// put notes who took the record of a period; those of long ago are forgotten.
+func (p *proxies) put(period rv.Period, id peer.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.puts == nil {
+		p.puts = make(map[rv.Period]peer.ID)
+	}
+	p.puts[period] = id
+	for old := range p.puts {
+		if old+2 < period {
+			delete(p.puts, old)
+		}
+	}
+}
+
+// serveProxy answers one request for a record, if this node is a server of the DHT.
+func (n *Net) serveProxy(s network.Stream) {
+	d := n.dht.Load()
+	if d == nil || !d.serving.Load() || s.Conn().LocalPeer() != n.self() {
+		s.ResetWithError(network.StreamResourceLimitExceeded)
+		return
+	}
+	ctx := d.kad.Load().Context() // ends with the DHT
+	if err := rv.ServeProxy(ctx, s, &proxied{d: d, from: s.Conn()}, time.Now); err != nil {
+		n.log.Debug("look-up not served", "err", err)
+	}
+}
+
+// proxied looks up for one dialler. It implements [rv.ProxyHost].
+type proxied struct {
+	d    *dht
+	from network.Conn
+}
+
+// PutRecord implements [rv.ProxyHost].
+func (p *proxied) PutRecord(ctx context.Context, point rv.Point, record []byte) error {
+	if !p.d.proxyRate(p.from.RemoteMultiaddr(), true, time.Now()) {
+		return rv.ErrBusy
+	}
+	return p.d.putRecord(ctx, point, record)
+}
+
+// GetRecord implements [rv.ProxyHost].
+func (p *proxied) GetRecord(ctx context.Context, point rv.Point) ([]byte, error) {
+	if !p.d.proxyRate(p.from.RemoteMultiaddr(), false, time.Now()) {
+		return nil, rv.ErrBusy
+	}
+	return p.d.getRecord(ctx, point), nil
+}

@@ -1,0 +1,130 @@
+package p2p
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// maxThrowaway bounds the throwaway hosts that exist at a time. Each has a socket.
+const maxThrowaway = 8
+
+// throwaway talks over one stream with a peer, from a host with a fresh key and port
+// that listens nowhere and ends with it: the peer sees our IP address and nothing
+// else that it could meet again, and no two conversations share a connection. What
+// may be dialled is what the main host may dial, and it counts with it.
+func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, talk func(network.Stream) error) error {
+	select {
+	case n.throwaways <- struct{}{}:
+		defer func() { <-n.throwaways }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	n.mu.RLock()
+	rm, closed := n.rm, n.closed
+	if rm != nil && !closed {
+		n.served.Add(1)
+	}
+	n.mu.RUnlock()
+	if rm == nil || closed {
+		return ErrClosed
+	}
+	defer n.served.Done()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("throwaway key: %w", err)
+	}
+	g := &throwawayGuard{&hostGuard{ResourceManager: rm, guard: n.guard, local: n.cfg.LANOnly}}
+	opts := []libp2p.Option{
+		libp2p.Identity(key),
+		libp2p.ResourceManager(g),
+		libp2p.ConnectionGater(g),
+		libp2p.ConnectionManager(&connmgr.NullConnMgr{}),
+		libp2p.NoListenAddrs,
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.ForceReachabilityPrivate(),
+		libp2p.Ping(false),
+		libp2p.UserAgent("kinloom"),
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	}
+	if n.cfg.Throwaway != nil {
+		opts = append(opts, n.cfg.Throwaway()...)
+	} else {
+		opts = append(opts,
+			libp2p.Transport(quic.NewTransport),
+			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		)
+	}
+	lh, err := libp2p.New(opts...)
+	if err != nil {
+		return fmt.Errorf("throwaway host: %w", err)
+	}
+	defer lh.Close()
+	var addrs []ma.Multiaddr
+	for _, a := range to.Addrs[:min(len(to.Addrs), MaxAddrs)] {
+		if a, ok := directAddr(a); ok && (!n.cfg.LANOnly || isLocal(a)) {
+			addrs = append(addrs, a)
+		}
+	}
+	if len(addrs) == 0 {
+		return ErrNoAddress
+	}
+	h := &p2pHost{Host: lh, local: n.cfg.LANOnly}
+	if err := h.dial(ctx, to.ID, addrs); err != nil {
+		return dialError(to.ID, addrs, err)
+	}
+	c := h.conn(to.ID)
+	if c == nil {
+		return ErrNotConnected
+	}
+	s, err := n.streamOn(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	if err := talk(s); err != nil {
+		s.Reset()
+		return err
+	}
+	return nil
+}
+
+// chance returns a number from 0 to below n that nobody can foresee.
+func chance[N ~int | ~int64](n N) N {
+	if n <= 0 {
+		return 0
+	}
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return N(binary.BigEndian.Uint64(b[:]) % uint64(n))
+}
+
+// shuffle puts a into an order that nobody can foresee.
+func shuffle[T any](a []T) {
+	for i := len(a) - 1; i > 0; i-- {
+		j := chance(i + 1)
+		a[i], a[j] = a[j], a[i]
+	}
+}
+
+// throwawayGuard is the guard of a host that nobody can open a stream with.
+type throwawayGuard struct{ *hostGuard }
+
+// InterceptUpgraded notes nothing: where a peer comes from is the main host's to say.
+func (*throwawayGuard) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) {
+	return true, 0
+}
