@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +33,21 @@ type Config struct {
 	// LANOnly keeps the node on the local network: public addresses are refused
 	// in both directions before any handshake.
 	LANOnly bool
+	// Profile says what the node does so that it is reached, and for others: "home"
+	// (the default), "server" for a rented machine, "client" for a device on battery,
+	// "lan" for LANOnly.
+	Profile string
+	// Bootstrap are full addresses of nodes by which this one gets into the network,
+	// beside those that AddBootstrap has named.
+	Bootstrap []string
+	// NoDHT keeps the node out of the table by which contacts who have moved find each
+	// other: it neither publishes nor looks up.
+	NoDHT bool
+	// Proxy is the HTTP proxy that every connection leaves by, as http://HOST:PORT.
+	// Nothing but TCP leaves then. Empty: none.
+	Proxy string
+	// ProxyLogin is "user:password" for the proxy; it is never logged.
+	ProxyLogin string
 	// NoLAN starts no LAN host and announces nothing on the local network.
 	NoLAN bool
 	// Passphrase seals the key file of a new home and opens that of an old one.
@@ -80,6 +97,19 @@ func (c *Config) check() error {
 			return err
 		}
 	}
+	if _, err := parseBootstraps(c.Bootstrap); err != nil {
+		return err
+	}
+	if _, err := c.proxy(); err != nil {
+		return err
+	}
+	switch p2p.Profile(c.Profile) {
+	case "", p2p.Home, p2p.Server, p2p.Client:
+	case p2p.LANProfile:
+		c.LANOnly = true
+	default:
+		return usage("Give home, server, client or lan.", "there is no profile %q", event.Clean(c.Profile, maxName))
+	}
 	if c.Dir != "" {
 		dir, err := filepath.Abs(c.Dir)
 		if err != nil {
@@ -88,6 +118,25 @@ func (c *Config) check() error {
 		c.Dir = dir
 	}
 	return nil
+}
+
+// proxy gives the HTTP proxy to leave by, nil for none.
+func (c *Config) proxy() (*url.URL, error) {
+	if c.Proxy == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.Proxy)
+	switch {
+	case err != nil || u.Scheme != "http" || u.Host == "" || u.Path != "" && u.Path != "/":
+		return nil, usage("Give one like http://proxy.example:3128.", "this is not the address of an HTTP proxy")
+	case u.User != nil:
+		return nil, usage("Put user:password into a file and name it with --proxy-login-file.", "a password does not belong into an address, which others can see")
+	}
+	if c.ProxyLogin != "" {
+		user, password, _ := strings.Cut(c.ProxyLogin, ":")
+		u.User = url.UserPassword(user, password)
+	}
+	return u, nil
 }
 
 func parseAddrs(addrs []string) ([]multiaddr.Multiaddr, error) {

@@ -31,7 +31,24 @@ type Contact struct {
 	LastSeen     time.Time
 	Words        []string // live check words, less than ten minutes old
 	Conversation event.ConversationID
+	Ways         string // by which routes their devices are reached: "any", "relay", "lan"
 	Changed      uint64
+}
+
+// The rules of ways.
+const (
+	WaysAny   = "any"
+	WaysRelay = "relay" // by a relay only, so that they do not learn this node's address
+	WaysLAN   = "lan"   // on the local network only
+)
+
+var waysNames = []string{store.AnyWay: WaysAny, store.RelayOnly: WaysRelay, store.LANOnly: WaysLAN}
+
+func waysName(w store.Ways) string {
+	if int(w) < len(waysNames) {
+		return waysNames[w]
+	}
+	return WaysAny
 }
 
 func contactState(s store.ContactState) string {
@@ -64,6 +81,7 @@ func (v *view) contact(c store.Contact) (Contact, error) {
 	out := Contact{
 		ID: c.Person, Name: name, Petname: c.Petname, ProfileName: c.Name, Trust: trustName(c.Trust),
 		State: contactState(c.State), Since: c.Since, Conversation: event.PairID(v.me, c.Person), Changed: c.Changed,
+		Ways: waysName(c.Ways),
 	}
 	devices, err := v.tx.Devices(c.Person)
 	for _, d := range devices {
@@ -265,6 +283,47 @@ func (n *Node) RemoveContact(ctx context.Context, who string, history bool) (Con
 		_, err = n.ClearConversation(ctx, hex.EncodeToString(out.Conversation[:]))
 	}
 	return out, err
+}
+
+// SetWays says by which routes a contact's devices are reached, and may reach this
+// one: WaysAny, WaysRelay or WaysLAN. Who is given less than before knows where this
+// node was, and not where it will be.
+func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
+	rule := slices.Index(waysNames, ways)
+	if rule < 0 {
+		return Contact{}, usage("Give any, relay or lan.", "%q says nothing about routes", event.Clean(ways, maxName))
+	}
+	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+		before := c.Ways
+		if c.Ways = store.Ways(rule); c.Ways == before {
+			return nil
+		}
+		l.unplace()
+		for _, d := range l.acct.devices {
+			if d.Person != c.Person {
+				continue
+			}
+			d.queue.tryAt, d.queue.fails = time.Time{}, 0
+			if link := d.queue.link; link != nil && !l.mayUse(c.Ways, link) {
+				l.then(link.close)
+			}
+		}
+		if before == store.AnyWay {
+			return l.hide(tx)
+		}
+		return nil
+	})
+}
+
+// mayUse says whether a link runs by a way that a contact may be reached by.
+func (l *loop) mayUse(w store.Ways, k *link) bool {
+	switch w {
+	case store.RelayOnly:
+		return k.route == RouteRelay
+	case store.LANOnly:
+		return k.route == RouteLAN
+	}
+	return true
 }
 
 // shut ends the exchange with a person; who was a contact until now must not find

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -41,12 +41,18 @@ type edge struct {
 	found chan peer.AddrInfo
 	moved chan struct{} // another network
 	keys  chan crypto.PrivKey
+
+	publish chan struct{} // the look-up records may have changed
+	known   atomic.Pointer[known]
 }
 
 // dialRequest asks for a route to a device.
 type dialRequest struct {
 	device identity.DeviceID
 	ways   []dialWay
+	rule   store.Ways // what its person may be reached by
+	lookup *lookup    // how to find more ways; nil: not now
+	moved  bool       // this node moved a moment ago, so the other one may have too
 }
 
 // hand gives an input to the loop and waits for a place in its queue, unless
@@ -77,11 +83,12 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1)}
-	hosts := p2p.Config{
-		Key: key, Listen: listen, Prefer: prefer, LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN,
-		Handler: n.edge, Log: n.cfg.Log,
+	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1)}
+	hosts, err := n.hosts(ctx)
+	if err != nil {
+		return err
 	}
+	hosts.Key, hosts.Listen, hosts.Prefer = key, listen, prefer
 	if n.cfg.Network != nil {
 		n.cfg.Network(&hosts)
 	}
@@ -105,13 +112,11 @@ func (n *Node) connect(ctx, run context.Context) error {
 	n.group.Go(func() error { return n.edge.neighbours(run) })
 	n.group.Go(func() error { return n.edge.rotator(run) })
 	n.group.Go(func() error { return n.edge.rekeyer(run) })
+	n.group.Go(func() error { return n.edge.publisher(run) })
 	return n.change(ctx, func(l *loop, tx *store.Tx) error {
 		l.net = n.edge
-		for _, d := range l.acct.devices {
-			if d.ID != l.acct.device {
-				l.touch(d)
-			}
-		}
+		l.placed(n.edge.place())
+		l.tryAll()
 		return n.keepPorts(tx)
 	})
 }
@@ -134,9 +139,9 @@ func (e *edge) ids() (main, lan string) {
 
 // dial implements jobs. It does not wait: a request that finds no place is
 // answered as a failure and made again by the loop.
-func (e *edge) dial(id identity.DeviceID, ways []dialWay) bool {
+func (e *edge) dial(r dialRequest) bool {
 	select {
-	case e.dials <- dialRequest{device: id, ways: ways}:
+	case e.dials <- r:
 		return true
 	default:
 		return false
@@ -185,30 +190,6 @@ func (e *edge) dialer(ctx context.Context) error {
 			return links.Wait()
 		}
 	}
-}
-
-// reach tries the ways to a device until one answers, and opens its dm stream.
-func (e *edge) reach(ctx context.Context, r dialRequest) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	err := errUnreachable
-	for len(r.ways) > 0 {
-		transport := r.ways[0].transport
-		var addrs []multiaddr.Multiaddr
-		r.ways = slices.DeleteFunc(r.ways, func(w dialWay) bool {
-			same := string(w.transport) == string(transport)
-			if same {
-				addrs = append(addrs, w.addr)
-			}
-			return same
-		})
-		var k *link
-		if k, err = e.open(ctx, peer.ID(transport), addrs); err == nil {
-			k.device, k.known = r.device, true
-			return k, nil
-		}
-	}
-	return nil, err
 }
 
 // open connects with one transport and opens a dm stream there.
@@ -395,9 +376,38 @@ func (e *edge) Connected(peer.ID, p2p.Path) {}
 // Disconnected implements p2p.Handler.
 func (e *edge) Disconnected(peer.ID, p2p.Path) {}
 
+// hosts is how the hosts are configured, but for their keys and addresses.
+func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
+	proxy, err := n.cfg.proxy()
+	if err != nil {
+		return p2p.Config{}, err
+	}
+	named, err := parseBootstraps(n.cfg.Bootstrap)
+	if err != nil {
+		return p2p.Config{}, err
+	}
+	err = n.read(ctx, func(v *view) error {
+		kept, err := bootstraps(v.tx)
+		named = append(named, kept...)
+		return err
+	})
+	return p2p.Config{
+		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy,
+		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Relays: n.edge.relays, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
+	}, err
+}
+
 // place is where this node is found now.
 func (e *edge) place() place {
 	var p place
+	switch reach := e.n.net.Reachability(); {
+	case p2p.Profile(e.n.cfg.Profile) == p2p.Client:
+		p.offers = event.OffersDoze
+	case p2p.Profile(e.n.cfg.Profile) == p2p.Server && !e.n.cfg.LANOnly:
+		p.offers = event.OffersAlways | event.OffersRelay | event.OffersRecords
+	case reach.Verdict == p2p.Public && !e.n.cfg.LANOnly:
+		p.offers = event.OffersRelay | event.OffersRecords
+	}
 	for _, a := range e.n.net.Addrs() {
 		if len(p.addrs) < event.MaxPlaces && len(a.Bytes()) <= event.MaxPlace {
 			p.addrs = append(p.addrs, a.Bytes())
@@ -413,13 +423,13 @@ func (e *edge) AddrsChanged() {
 	case e.moved <- struct{}{}:
 	default:
 	}
-	place := e.place()
+	place, reach := e.place(), e.n.Reach()
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error {
+		l.reached(reach)
 		l.placed(place)
-		for _, d := range l.acct.devices {
-			d.queue.tryAt, d.queue.fails = time.Time{}, 0
-			l.touch(d)
-		}
+		l.movedAt = l.now()
+		l.tryAll()
+		l.then(e.wake)
 		l.wrote = true
 		return e.n.keepPorts(tx)
 	}, reply: func(error) {}})

@@ -22,6 +22,7 @@ type ackRange struct {
 // cellIn opens a cell and stores what it brought. A cell that does not open
 // changes nothing; its sender is told so.
 func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
+	in.link.used = l.now()
 	if l.tooMuch(in.link) {
 		l.then(in.link.close)
 		return nil

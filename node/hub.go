@@ -19,7 +19,7 @@ const noticeQueue = 64
 // stored.
 type Notice struct {
 	At    time.Time
-	Kind  string // "contact", "request", "words", "route", "clock", "store", "session"
+	Kind  string // "contact", "request", "words", "route", "reach", "clock", "store", "session"
 	Text  string
 	Who   identity.PersonID
 	Words []string

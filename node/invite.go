@@ -16,6 +16,7 @@ import (
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/event"
 )
 
 const (
@@ -39,6 +40,9 @@ type InviteRequest struct {
 	Many bool
 	// Expires is how long it works: default 14 days, or for ever with Many.
 	Expires time.Duration
+	// For says where it will be used: ReachLAN, or ReachInternet, which is refused
+	// while nothing from outside is proven. Empty: the best that is proven now.
+	For string
 }
 
 // Invite is one invite. Link and QR are set only where it was just made: the
@@ -79,13 +83,14 @@ func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
 	if _, err := io.ReadFull(n.cfg.Random, token[:]); err != nil {
 		return Invite{}, fmt.Errorf("draw a token: %w", err)
 	}
-	v := contact.Invite{Person: n.me.Hash16(), Token: token, Many: r.Many, LAN: true}
+	v := contact.Invite{Person: n.me.Hash16(), Token: token, Many: r.Many}
 	row := store.Invite{TokenHash: sha256.Sum256(token[:]), Created: now, Many: r.Many}
 	if life > 0 {
 		v.Expiry = contact.ExpiryHours(now.Add(life))
 		row.Expires = now.Add(life)
 	}
-	if err := n.inviteAddresses(&v); err != nil {
+	reach, err := n.inviteAddresses(&v, r.For)
+	if err != nil {
 		return Invite{}, err
 	}
 	link, err := v.Link()
@@ -106,23 +111,41 @@ func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
 		out = vw.invite(stored)
 		return err
 	})
-	out.Link, out.QR, out.Reach = link, qr, ReachLAN
+	out.Link, out.QR, out.Reach = link, qr, reach
 	return out, err
 }
 
-// inviteAddresses puts the way to this node into v: the best address first, and
-// for the pasted form a few more.
-func (n *Node) inviteAddresses(v *contact.Invite) error {
+// inviteAddresses puts the way to this node into v: the best address for where it
+// is used first, and for the pasted form a few more. An address counts for the
+// Internet once somebody outside reached it.
+func (n *Node) inviteAddresses(v *contact.Invite, use string) (reach string, err error) {
 	main, _ := n.net.PeerIDs()
 	transport, err := contact.ParseTransport([]byte(main))
 	if err != nil {
-		return err
+		return "", err
 	}
 	v.Transport = transport
-	addrs := n.net.Addrs()
-	if best, ok := n.net.BestAddr(p2p.OnLAN); ok {
-		addrs = append([]multiaddr.Multiaddr{best}, addrs...)
+	proven, outside := n.net.BestAddr(p2p.Internet)
+	near, _ := n.net.BestAddr(p2p.OnLAN)
+	reach = ReachLAN
+	switch use {
+	case "", ReachLAN, ReachInternet:
+	default:
+		return "", usage("Give lan or internet.", "an invite cannot be made for %q", event.Clean(use, maxName))
 	}
+	if outside && use != ReachLAN {
+		reach = ReachInternet
+	}
+	if use == ReachInternet && !outside {
+		r := reachOf(n.net.Reachability(), &n.cfg)
+		return "", &Error{Kind: KindRefused, Text: "an invite for the Internet cannot be made now. " + r.Text, Next: r.Next}
+	}
+	v.LAN = reach == ReachLAN
+	addrs := []multiaddr.Multiaddr{near, proven}
+	if reach == ReachInternet {
+		addrs = []multiaddr.Multiaddr{proven, near}
+	}
+	addrs = slices.DeleteFunc(append(addrs, n.net.Addrs()...), func(a multiaddr.Multiaddr) bool { return len(a) == 0 })
 	for _, a := range addrs {
 		b := a.Bytes()
 		known := slices.ContainsFunc(v.Addresses, func(k []byte) bool { return bytes.Equal(k, b) })
@@ -131,14 +154,14 @@ func (n *Node) inviteAddresses(v *contact.Invite) error {
 		}
 	}
 	if len(v.Addresses) == 0 {
-		return &Error{Kind: KindError, Text: "this node listens on no address that another could dial", Next: "Connect to a network, or start it with --listen."}
+		return "", &Error{Kind: KindError, Text: "this node listens on no address that another could dial", Next: "Connect to a network, or start it with --listen."}
 	}
-	return nil
+	return reach, nil
 }
 
 func (v *view) invite(i store.Invite) Invite {
 	return Invite{
-		ID: hex.EncodeToString(i.TokenHash[:8]), Reach: ReachLAN, Created: i.Created, Expires: i.Expires,
+		ID: hex.EncodeToString(i.TokenHash[:8]), Created: i.Created, Expires: i.Expires,
 		Many: i.Many, Uses: i.Uses, Revoked: i.Revoked, Changed: i.Changed,
 	}
 }

@@ -33,16 +33,7 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 	if err != nil {
 		return nil, nil, err
 	}
-	for len(ports) > 0 {
-		size := int(ports[0])
-		if len(ports) < 1+size {
-			break
-		}
-		if a, err := multiaddr.NewMultiaddrBytes(ports[1 : 1+size]); err == nil {
-			prefer = append(prefer, a)
-		}
-		ports = ports[1+size:]
-	}
+	prefer = readAddrs(ports)
 	if len(raw) > 0 {
 		if key, err = crypto.UnmarshalPrivateKey(raw); err != nil {
 			return nil, nil, fmt.Errorf("transport key: %w", err)
@@ -52,17 +43,16 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 		if l.acct.secret != [32]byte{} {
 			return nil
 		}
-		secret, drawn, err := drawPlace(tx, n.cfg.Random)
-		if err == nil && key == nil {
-			key = drawn
-		} else if err == nil { // a home from before there were look-up records
-			err = tx.PutSetting(settingTransport, raw, true)
-		}
-		if err != nil {
+		var err error
+		if l.acct.secret, err = drawSecret(tx, n.cfg.Random); err != nil {
 			return err
 		}
+		if len(raw) == 0 { // it may run again, where another input of its batch failed
+			if key, err = drawTransport(tx, n.cfg.Random); err != nil {
+				return err
+			}
+		}
 		l.wrote = true
-		l.acct.secret = secret
 		l.acct.transport, err = publicOf(key)
 		return err
 	})
@@ -112,13 +102,7 @@ func (e *edge) rekeyer(ctx context.Context) error {
 
 // keepPorts notes the addresses of this run, to listen there again.
 func (n *Node) keepPorts(tx *store.Tx) error {
-	var b []byte
-	for _, a := range n.net.ListenAddrs() {
-		if raw := a.Bytes(); len(raw) < 256 {
-			b = append(append(b, byte(len(raw))), raw...)
-		}
-	}
-	return tx.PutSetting(settingPorts, b, false)
+	return tx.PutSetting(settingPorts, appendAddrs(nil, n.net.ListenAddrs()), false)
 }
 
 // rotator gives the LAN host another key at each midnight (UTC) and on each

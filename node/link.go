@@ -38,9 +38,10 @@ type link struct {
 
 	// Of the loop: which device it is, and the last cells.
 	device identity.DeviceID
-	known  bool // device is set
-	quiet  bool // this side dialled and has said nothing yet
-	heard  bool // a cell of the other side opened
+	known  bool      // device is set
+	quiet  bool      // this side dialled and has said nothing yet
+	heard  bool      // a cell of the other side opened
+	used   time.Time // when a cell last went or came
 	recent map[wire.CellID]session.ID
 	order  []wire.CellID
 	claims identity.DeviceID // where device is not known: whose news were asked for
@@ -73,7 +74,7 @@ func (k *link) send(cell []byte, s session.ID) {
 		}
 		k.recent[id], k.order = s, append(k.order, id)
 	}
-	k.quiet = false
+	k.quiet, k.used = false, k.edge.n.cfg.Now()
 	select {
 	case k.out <- cell:
 	default: // room was not asked: the resend timer brings it again

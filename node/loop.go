@@ -115,9 +115,12 @@ type loop struct {
 	cfg     *Config
 	log     *slog.Logger
 	in      chan input
-	net     jobs  // where dials and other slow work go
-	place   place // where this node is found
-	hub     *hub  // who waits for changes
+	net     jobs      // where dials and other slow work go
+	place   place     // where this node is found
+	movedAt time.Time // when that changed
+	far     Reach     // how far it can be reached
+	ticks   int
+	hub     *hub // who waits for changes
 
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
@@ -142,9 +145,10 @@ type loop struct {
 
 // jobs is the slow work that the loop gives away; each comes back as an input.
 type jobs interface {
-	dial(d identity.DeviceID, ways []dialWay) bool
+	dial(r dialRequest) bool
 	clean(addrs [][]byte) [][]byte // those that may be dialled
-	rekey(key crypto.PrivKey)      // gives the main host another transport key, a moment from now
+	know(k *known)
+	rekey(key crypto.PrivKey) // gives the main host another transport key, a moment from now
 }
 
 func (l *loop) now() time.Time { return l.cfg.Now() }

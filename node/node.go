@@ -243,7 +243,10 @@ type Status struct {
 	Listening     []string
 	PeerID        string // of the main host; not the identity
 	LANPeerID     string
-	Reach         string // "lan", or "" without a network
+	Reach         string // "internet" once somebody outside has reached it or a relay is held, "lan", or "" without a network
+	ReachText     string // the same in words
+	ReachNext     string // what to do where something is missing
+	Profile       string
 	Contacts      int
 	Requests      int
 	Online        int // contacts' devices with a live route
@@ -257,10 +260,11 @@ type Status struct {
 func (n *Node) Status(ctx context.Context) (Status, error) {
 	s := Status{
 		Person: n.me, Device: n.device, Dir: n.cfg.Dir, Version: n.cfg.Version, Started: n.started,
-		Ready: n.net != nil, KeyProtection: n.home.protected,
+		Ready: n.net != nil, KeyProtection: n.home.protected, Profile: n.cfg.Profile,
 	}
 	if n.net != nil {
-		s.Listening, s.Reach = n.edge.listening(), ReachLAN
+		reach := n.Reach()
+		s.Listening, s.Reach, s.ReachText, s.ReachNext = n.edge.listening(), reach.Reach, reach.Text, reach.Next
 		s.PeerID, s.LANPeerID = n.edge.ids()
 	}
 	if s.KeyProtection == ProtectedByMode {

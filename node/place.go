@@ -11,6 +11,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/enc"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/event"
@@ -109,6 +110,13 @@ func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev
 	if err != nil || !won {
 		return err
 	}
+	if w.Secret != d.Secret { // of the records made with another one nothing was seen
+		seen, err := enc.Marshal(seenRecords{Pair: seenOf(&d.Device).Pair})
+		if err != nil {
+			return err
+		}
+		d.Records = seen
+	}
 	d.Transport, d.Secret, d.Offers, d.Told = contact.Transport(w.Transport).PeerID(), w.Secret, w.Offers, e.Clock.Time()
 	addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
 	told := w.Addrs
@@ -151,40 +159,51 @@ func publicOf(key crypto.PrivKey) (out [32]byte, err error) {
 	return out, err
 }
 
-// drawPlace draws a contact secret and a transport key, and stores both.
-func drawPlace(tx *store.Tx, random io.Reader) (secret [32]byte, key crypto.PrivKey, err error) {
+// drawSecret draws a contact secret and stores it.
+func drawSecret(tx *store.Tx, random io.Reader) (secret [32]byte, err error) {
 	if _, err = io.ReadFull(random, secret[:]); err != nil {
-		return secret, nil, fmt.Errorf("draw a contact secret: %w", err)
+		return secret, fmt.Errorf("draw a contact secret: %w", err)
 	}
-	if key, _, err = crypto.GenerateEd25519Key(random); err != nil {
-		return secret, nil, fmt.Errorf("draw a transport key: %w", err)
+	return secret, tx.PutSetting(settingSecret, secret[:], true)
+}
+
+// drawTransport draws a transport key and stores it.
+func drawTransport(tx *store.Tx, random io.Reader) (crypto.PrivKey, error) {
+	key, _, err := crypto.GenerateEd25519Key(random)
+	if err != nil {
+		return nil, fmt.Errorf("draw a transport key: %w", err)
 	}
 	raw, err := crypto.MarshalPrivateKey(key)
 	if err != nil {
-		return secret, nil, err
+		return nil, err
 	}
-	if err = tx.PutSetting(settingSecret, secret[:], true); err == nil {
-		err = tx.PutSetting(settingTransport, raw, true)
-	}
-	return secret, key, err
+	return key, tx.PutSetting(settingTransport, raw, true)
+}
+
+// hide replaces the contact secret, so that who knew the one of before, and is not
+// told this one, can neither compute nor read the records of this device.
+func (l *loop) hide(tx *store.Tx) (err error) {
+	l.wrote = true
+	l.acct.secret, err = drawSecret(tx, l.cfg.Random)
+	l.unplace()
+	return err
 }
 
 // vanish replaces all by which a person who is no contact any more could find this
-// device: the contact secret, so that its records cannot be computed or read, and
-// the transport key, so that it cannot be dialled by what they know. Those who are
-// connected are told in their sessions before the host changes; invites that are
-// open name the old key, so they end.
+// device: the contact secret, and the transport key, so that it cannot be dialled by
+// what they know. Those who are connected are told in their sessions before the host
+// changes; invites that are open name the old key, so they end.
 func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
-	secret, key, err := drawPlace(tx, l.cfg.Random)
+	if err := l.hide(tx); err != nil {
+		return err
+	}
+	key, err := drawTransport(tx, l.cfg.Random)
 	if err != nil {
 		return err
 	}
-	l.wrote = true
-	l.acct.secret = secret
 	if l.acct.transport, err = publicOf(key); err != nil {
 		return err
 	}
-	l.unplace()
 	open, err := l.endInvites(tx)
 	if err != nil {
 		return err

@@ -39,7 +39,10 @@ type queue struct {
 	tryAt   time.Time
 	fails   int
 	dialing bool
+	ring    bool // to be tried once, although nothing waits: it may have something
 	link    *link
+	findAt  time.Time // when to look for its record next, and how often that was done
+	finds   int
 	asked   time.Time // when a fresh bundle was last asked for
 	asks    int       // how often since a receipt came
 }

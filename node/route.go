@@ -150,10 +150,31 @@ func (l *loop) unsent(q *queue) []session.Sealed {
 func (l *loop) reach(d *device) {
 	q := &d.queue
 	now := l.now()
-	if l.net == nil || q.dialing || now.Before(q.tryAt) || !q.pending() && q.fails > 0 {
+	if l.net == nil || q.dialing || now.Before(q.tryAt) || !q.pending() && (q.fails > 0 || l.dozes(d) && !q.ring) {
 		return
 	}
-	q.dialing = l.net.dial(d.ID, waysTo(d.Device))
+	q.ring = false
+	q.dialing = l.net.dial(dialRequest{
+		device: d.ID, ways: waysTo(d.Device), rule: l.waysOf(d), lookup: l.lookupOf(d), moved: now.Sub(l.movedAt) < movedFor,
+	})
+}
+
+// dozes says whether a connection with a device is kept only while it is used: one of
+// the two saves its battery.
+func (l *loop) dozes(d *device) bool {
+	return (l.place.offers|d.Offers)&event.OffersDoze != 0
+}
+
+// idleLink is how long a connection lives without traffic that is not to be kept.
+const idleLink = time.Minute
+
+// rest ends the link with a device that dozes, or this one does, once it is idle.
+func (l *loop) rest(d *device, now time.Time) {
+	k := d.queue.link
+	if !l.dozes(d) || d.queue.pending() || now.Sub(k.used) < idleLink || now.Sub(k.since) < idleLink {
+		return
+	}
+	l.then(k.replaced)
 }
 
 // waysTo lists where a device may be found: with its main transport key at every
@@ -291,11 +312,17 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		l.then(k.close)
 		return nil
 	}
+	if !l.mayUse(l.waysOf(d), k) {
+		d.queue.dialing = false
+		l.then(k.close)
+		return nil
+	}
 	k.device, k.known = d.ID, true
 	k.conn.Recognised()
 	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
 	q := &d.queue
 	q.dialing, q.wait = false, 0
+	q.findAt, q.finds = time.Time{}, 0
 	if q.link != k {
 		q.link, q.asked = k, time.Time{}
 		q.rewind()
@@ -401,26 +428,35 @@ func (l *loop) neighbour(tx *store.Tx, id identity.DeviceID, info peer.AddrInfo)
 // nothing has to be stored or kept in step (network.md 4).
 func (l *loop) pairs() []contact.Pair {
 	var out []contact.Pair
-	own := identity.NewOlmKey(l.secrets.Olm)
 	for id, d := range l.acct.devices {
 		remote, ok := l.acct.remote(id)
 		c, known := l.acct.contacts[d.Person]
 		if id == l.acct.device || !ok || !known || c.Trust == store.Blocked || c.State == store.Removed || c.State == store.Request {
 			continue
 		}
-		if olm := remote.Record.Olm; d.pairOlm != olm { // once: a stranger may say hello as often as it likes
-			secret, err := pairSecret(own, l.acct.device, id, olm)
-			if err != nil {
-				continue
-			}
-			d.pairOlm, d.pair = olm, secret
+		secret, err := l.pairSecretOf(d, remote.Record.Olm)
+		if err != nil {
+			continue
 		}
-		out = append(out, contact.Pair{Device: id, Secret: d.pair})
+		out = append(out, contact.Pair{Device: id, Secret: secret})
 	}
 	slices.SortFunc(out, func(a, b contact.Pair) int {
 		return l.acct.devices[b.Device].Seen.Compare(l.acct.devices[a.Device].Seen)
 	})
 	return out
+}
+
+// pairSecretOf derives what this device and another have in common, once: a stranger
+// may say hello as often as it likes.
+func (l *loop) pairSecretOf(d *device, olm [32]byte) ([32]byte, error) {
+	if d.pairOlm != olm {
+		secret, err := pairSecret(identity.NewOlmKey(l.secrets.Olm), l.acct.device, d.ID, olm)
+		if err != nil {
+			return secret, err
+		}
+		d.pairOlm, d.pair = olm, secret
+	}
+	return d.pair, nil
 }
 
 func pairSecret(own identity.OlmKey, a, b identity.DeviceID, olm [32]byte) (out [32]byte, err error) {

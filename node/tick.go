@@ -19,14 +19,19 @@ const (
 func (l *loop) tick(tx *store.Tx) error {
 	now := l.now()
 	l.jumped(now)
+	if l.ticks++; l.ticks%knownEvery == 1 {
+		l.tellKnown()
+	}
 	for _, o := range l.acct.sessions.Tick(now) {
 		if err := l.opened(tx, nil, o); err != nil {
 			return err
 		}
 	}
 	for _, d := range l.acct.devices {
-		if err := l.tellPlace(tx, d); err != nil {
-			return err
+		if !l.paused() {
+			if err := l.tellPlace(tx, d); err != nil {
+				return err
+			}
 		}
 		l.due(d, now)
 	}
@@ -71,6 +76,7 @@ func (l *loop) due(d *device, now time.Time) {
 		q.rewind()
 		l.touch(d)
 	default:
+		l.rest(d, now)
 		l.touch(d) // what waits for a bundle asks again when that is due
 	}
 }
@@ -84,11 +90,19 @@ func (l *loop) jumped(now time.Time) {
 		slept := timer.Sub(l.lastTimer)
 		if drift.Abs() > sleepJump || slept > sleepJump {
 			l.log.Info("the clock jumped; trying every route again")
-			for _, d := range l.acct.devices {
-				d.queue.tryAt, d.queue.fails = time.Time{}, 0
-				l.touch(d)
-			}
+			l.tryAll()
 		}
 	}
 	l.lastNow, l.lastTimer = now, timer
+}
+
+// tryAll has every device tried at once, and looked for: the network is another one,
+// or the time.
+func (l *loop) tryAll() {
+	for _, d := range l.acct.devices {
+		d.queue.tryAt, d.queue.fails = time.Time{}, 0
+		d.queue.findAt, d.queue.finds = time.Time{}, 0
+		d.queue.ring = true
+		l.touch(d)
+	}
 }

@@ -19,6 +19,7 @@ const (
 	RouteNone   uint8 = 0
 	RouteDirect uint8 = 1
 	RouteLAN    uint8 = 2
+	RouteRelay  uint8 = 3
 )
 
 func protectionName(p uint8) string {
@@ -32,6 +33,8 @@ func routeName(r uint8) string {
 	switch r {
 	case RouteDirect:
 		return "direct"
+	case RouteRelay:
+		return "relay"
 	case RouteLAN:
 		return "lan"
 	}

@@ -15,7 +15,7 @@ import (
 
 func (a *app) contact() *cobra.Command {
 	return group(groupPeople, "contact", "People you talk to: add, list, verify, rename, block",
-		a.contactAdd(), a.contactList(), a.contactShow(), a.contactVerify(), a.contactRename(), a.contactRemove(),
+		a.contactAdd(), a.contactList(), a.contactShow(), a.contactVerify(), a.contactRename(), a.contactRemove(), a.contactWays(),
 		a.contactChange("block WHO", "Take nothing more from a contact; they are told nothing", "  kinloom contact block bob", "is blocked", (*client.Client).Block),
 		a.contactChange("unblock WHO", "End a block", "  kinloom contact unblock bob", "is unblocked, and not verified", (*client.Client).Unblock),
 	)
@@ -150,6 +150,7 @@ func showContact(w io.Writer, c client.Contact) {
 		fmt.Fprintf(w, "Trust\t%s\n", trustWords(c.Trust))
 		fmt.Fprintf(w, "Since\t%s\n", clock(c.Since.Time))
 		fmt.Fprintf(w, "Devices\t%d, last seen %s\n", c.Devices, clock(c.LastSeen.Time))
+		fmt.Fprintf(w, "Reached\t%s\n", waysWords(c.Ways))
 		fmt.Fprintf(w, "Conversation\t%s\n", c.Conversation)
 	})
 }
@@ -233,10 +234,39 @@ func (a *app) contactRename() *cobra.Command {
 	}
 }
 
+func (a *app) contactWays() *cobra.Command {
+	return &cobra.Command{
+		Use: "ways WHO any|relay|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
+		Long: "any: by whatever works. relay: by a relay only, so that they do not learn the address of this computer; the relay sees both ends. " +
+			"lan: on the local network only. From then on they are told neither other addresses nor how to look this node up.",
+		Example: "  kinloom contact ways bob relay\n  kinloom contact ways bob any",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), needHome, func(ctx context.Context, c *client.Client) error {
+				changed, err := c.SetWays(ctx, args[0], args[1])
+				if err != nil {
+					return err
+				}
+				return show(a, changed, showContact)
+			})
+		},
+	}
+}
+
+func waysWords(ways string) string {
+	switch ways {
+	case node.WaysRelay:
+		return "by a relay only"
+	case node.WaysLAN:
+		return "on the local network only"
+	}
+	return "by whatever works"
+}
+
 func (a *app) contactRemove() *cobra.Command {
 	var history bool
 	cmd := &cobra.Command{
 		Use: "remove WHO", Short: "Forget a contact; --history deletes what was said, too", Args: between(1, 1),
+		Long:    "Ends the exchange with a person. What they knew of how to find this node is replaced, and your other contacts are told; open invites end, as they name what is replaced.",
 		Example: "  kinloom contact remove bob\n  kinloom contact remove bob --history",
 	}
 	cmd.Flags().BoolVar(&history, "history", false, "delete the conversation on this device")

@@ -14,20 +14,23 @@ import (
 func (a *app) invite() *cobra.Command {
 	var many bool
 	var expires span
+	var use string
 	cmd := &cobra.Command{
 		Use: "invite", Short: "Make an invite for one person, or with --many for anybody", GroupID: groupPeople, Args: unknown,
 		Long: "Makes an invite. Its reader becomes a contact with kinloom contact add. An invite for one person is valid 14 days and works " +
-			"once; with --many it works until revoked, and who answers waits among your requests. It leads to the running node.",
-		Example: "  kinloom invite\n  kinloom invite --many --expires 30d\n  kinloom invite --json",
+			"once; with --many it works until revoked, and who answers waits among your requests. It leads to the running node, by the best way " +
+			"that is proven: it says \"LAN only so far\" until somebody outside has reached this node, or a relay is held.",
+		Example: "  kinloom invite\n  kinloom invite --many --expires 30d\n  kinloom invite --for lan\n  kinloom invite --json",
 	}
 	cmd.Flags().BoolVar(&many, "many", false, "for anybody; answers become requests")
+	cmd.Flags().StringVar(&use, "for", "", "where it is used: lan or internet (default: the best that is proven now)")
 	cmd.Flags().Var(&expires, "expires", "how long it is valid, from 1m to 365d (default 14d; with --many until revoked)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("expires") && time.Duration(expires) < time.Second { // 0 would be the default
 			return usage("Give something like 24h or 14d.", "an invite can last from a minute to a year")
 		}
 		return a.with(cmd.Context(), needNode, func(ctx context.Context, c *client.Client) error {
-			made, err := c.Invite(ctx, client.NewInvite{Many: many, Seconds: int64(time.Duration(expires) / time.Second)})
+			made, err := c.Invite(ctx, client.NewInvite{Many: many, For: use, Seconds: int64(time.Duration(expires) / time.Second)})
 			if err != nil {
 				return err
 			}

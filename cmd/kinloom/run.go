@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,12 +28,54 @@ type nodeOptions struct {
 	name    string
 	listen  []string
 	lanOnly bool
+	profile string
+	noDHT   bool
+	proxy   string
+	login   string // file
 }
 
 func (o *nodeOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.name, "name", "", "name that contacts see, for a new home")
 	cmd.Flags().StringArrayVar(&o.listen, "listen", nil, "address to listen on, as a multiaddr; may be repeated")
 	cmd.Flags().BoolVar(&o.lanOnly, "lan-only", false, "talk on the local network only")
+	cmd.Flags().StringVar(&o.profile, "profile", "home", "home, server (a rented machine), client (on battery), or lan")
+	cmd.Flags().BoolVar(&o.noDHT, "no-dht", false, "neither publish look-up records nor look others up")
+	cmd.Flags().StringVar(&o.proxy, "proxy", "", "HTTP proxy to leave by, as http://HOST:PORT, or env for that of the environment")
+	cmd.Flags().StringVar(&o.login, "proxy-login-file", "", "file with user:password for the proxy")
+}
+
+// apply puts the flags into the configuration of a node.
+func (o *nodeOptions) apply(c *node.Config) error {
+	c.Name, c.Listen, c.LANOnly, c.Profile, c.NoDHT, c.Proxy = o.name, o.listen, o.lanOnly, o.profile, o.noDHT, o.proxy
+	if o.proxy == "env" {
+		if c.Proxy = proxyOfEnvironment(); c.Proxy == "" {
+			return usage("Set HTTPS_PROXY, or give the proxy's address.", "the environment names no proxy")
+		}
+	}
+	if o.login == "" {
+		return nil
+	}
+	if o.proxy == "" {
+		return usage("Name the proxy too: --proxy http://HOST:PORT.", "--proxy-login-file is for a proxy")
+	}
+	b, err := os.ReadFile(o.login)
+	if err != nil {
+		return fmt.Errorf("read the proxy's login: %w", err)
+	}
+	c.ProxyLogin = strings.TrimRight(string(b), "\r\n")
+	if !strings.Contains(c.ProxyLogin, ":") {
+		return usage("Write user:password into it, on one line.", "the file %s holds no login", o.login)
+	}
+	return nil
+}
+
+func proxyOfEnvironment() string {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
+		if value := os.Getenv(name); value != "" {
+			return value
+		}
+	}
+	return ""
 }
 
 func (a *app) runNode() *cobra.Command {
@@ -65,7 +108,10 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 	}
 	log := &logFile{path: filepath.Join(where.logs, "kinloom.log")}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	config.Log, config.Name, config.Listen, config.LANOnly = logger(log), o.name, o.listen, o.lanOnly
+	config.Log = logger(log)
+	if err := o.apply(&config); err != nil {
+		return err
+	}
 
 	fresh := !made(where.home)
 	n, err := openFree(ctx, where, config)

@@ -22,7 +22,7 @@ func (a *app) status() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := show(a, status, showStatus); err != nil {
+				if err := show(a, status, a.showStatus); err != nil {
 					return err
 				}
 				if !status.Ready {
@@ -34,7 +34,7 @@ func (a *app) status() *cobra.Command {
 	}
 }
 
-func showStatus(w io.Writer, s client.Status) {
+func (a *app) showStatus(w io.Writer, s client.Status) {
 	table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "Identity\t%s\n", s.ID)
 		if s.Name != "" {
@@ -45,6 +45,10 @@ func showStatus(w io.Writer, s client.Status) {
 		fmt.Fprintf(w, "Key file\t%s\n", protection(s.KeyProtection))
 		fmt.Fprintf(w, "Up since\t%s, version %s\n", clock(s.Started.Time), s.Version)
 		fmt.Fprintf(w, "Invites\t%s\n", reachWords(s.Reach))
+		fmt.Fprintf(w, "Reached\t%s\n", clean(s.ReachText, 400))
+		if s.ReachNext != "" {
+			fmt.Fprintf(w, "\t%s\n", clean(a.commands(s.ReachNext), 400))
+		}
 		fmt.Fprintf(w, "Listening\t%s\n", strings.Join(s.Listening, "\n\t"))
 		fmt.Fprintf(w, "Contacts\t%d, %s, %s connected\n", s.Contacts, count(s.Requests, "request"), count(s.Online, "device"))
 		fmt.Fprintf(w, "Messages\t%d unread, %d not delivered yet\n", s.Unread, s.Queued)

@@ -70,6 +70,7 @@ func (a *app) greet(ctx context.Context, n *node.Node) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.notices(ctx, n) })
+	group.Go(func() error { return a.missing(ctx, n) })
 	group.Go(func() error { return a.arrivals(ctx, n) })
 	return group.Wait()
 }
@@ -114,8 +115,42 @@ func (a *app) notices(ctx context.Context, n *node.Node) error {
 		if err := a.tell(happened); err != nil {
 			return err
 		}
+		if happened.Kind == "reach" && n.Reach().Reach == node.ReachInternet {
+			if err := a.inviteAgain(ctx, n); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// inviteAgain prints an invite that works anywhere, as the first one did not.
+func (a *app) inviteAgain(ctx context.Context, n *node.Node) error {
+	made, err := n.NewInvite(ctx, node.InviteRequest{})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return show(a, invitation{"invite", api.Invite(made)}, nil)
+	}
+	_, err = fmt.Fprintf(a.term.out, "Invite (%s, one person) - %s:\n  %s\n", until(made.Expires, time.Now()), reachWords(made.Reach), made.Link)
+	return err
+}
+
+// missingAfter is how long a node takes to find out how far it is reached: a relay is
+// held, or others have dialled back, within some seconds.
+const missingAfter = 20 * time.Second
+
+// missing says what keeps others from reaching this node, where that is so.
+func (a *app) missing(ctx context.Context, n *node.Node) error {
+	if pause(ctx, missingAfter) != nil {
+		return nil
+	}
+	reach := n.Reach()
+	if reach.Reach == node.ReachInternet || reach.Next == "" {
+		return nil
+	}
+	return a.tell(node.Notice{At: time.Now(), Kind: "reach", Text: reach.Text + " " + reach.Next})
 }
 
 // welcome prints the first screen.
@@ -142,6 +177,12 @@ func (a *app) welcome(s client.Status, invite client.Invite) error {
 		fmt.Fprintf(w, "Home       %s\n", s.Home)
 		fmt.Fprintf(w, "Listening  %s\n", strings.Join(kinds(s), ", "))
 		fmt.Fprintf(w, "Invite (%s, one person) - %s:\n%s  %s\n", until(invite.Expires.Time, time.Now()), reachWords(invite.Reach), drawn, invite.Link)
+		if s.Profile == "server" {
+			fmt.Fprintf(w, "Others get into the network by this server:\n")
+			for _, address := range s.Listening {
+				fmt.Fprintf(w, "  kinloom bootstrap add %s/p2p/%s\n", address, s.Peer)
+			}
+		}
 		fmt.Fprintf(w, "Next:  %s\n       %s\n       %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
 		for _, warning := range s.Warnings {
 			fmt.Fprintf(w, "Note:  %s\n", warning)

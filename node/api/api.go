@@ -60,6 +60,7 @@ func (s *server) register(mux *http.ServeMux) huma.API {
 	s.conversations(api)
 	s.messages(api)
 	s.events(api)
+	s.bootstrap(api)
 	tidy(api.OpenAPI())
 	return api
 }

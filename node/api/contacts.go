@@ -28,6 +28,11 @@ type removeInput struct {
 	History bool   `query:"history" doc:"Delete what was said, too"`
 }
 
+type waysInput struct {
+	Who  string `path:"who" maxLength:"512" doc:"Petname, profile name or did:key"`
+	Body client.Ways
+}
+
 type verifyInput struct {
 	Who  string `path:"who" maxLength:"512" doc:"Petname, profile name or did:key"`
 	Body client.Verdict
@@ -72,6 +77,11 @@ func (s *server) contacts(api huma.API) {
 			c, err := s.node.Unblock(ctx, in.Who)
 			return Contact(c), err
 		})
+	Register(api, Operation{Route: "POST /v1/contacts/{who}/ways", Summary: "By which routes a contact is reached", Tag: "contacts"},
+		func(ctx context.Context, in *waysInput) (client.Contact, error) {
+			c, err := s.node.SetWays(ctx, in.Who, in.Body.Ways)
+			return Contact(c), err
+		})
 	Register(api, Operation{Route: "GET /v1/contacts/{who}/routes", Summary: "Ways to a contact's devices", Tag: "contacts"},
 		func(ctx context.Context, in *whoInput) ([]client.Way, error) {
 			ways, err := s.node.Route(ctx, in.Who)
@@ -105,7 +115,7 @@ func Contact(c node.Contact) client.Contact {
 	return client.Contact{
 		Changed: c.Changed, ID: c.ID.String(), Name: c.Name, Trust: c.Trust, State: c.State, Petname: c.Petname, Profile: c.ProfileName,
 		Since: client.At(c.Since), Devices: c.Devices, LastSeen: client.At(c.LastSeen), Words: c.Words,
-		Conversation: hex.EncodeToString(c.Conversation[:]),
+		Conversation: hex.EncodeToString(c.Conversation[:]), Ways: c.Ways,
 	}
 }
 

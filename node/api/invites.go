@@ -22,7 +22,7 @@ type inviteID struct {
 func (s *server) invites(api huma.API) {
 	Register(api, Operation{Route: "POST /v1/invites", Summary: "Make an invite", Tag: "invites"},
 		func(ctx context.Context, in *inviteInput) (client.Invite, error) {
-			made, err := s.node.NewInvite(ctx, node.InviteRequest{Many: in.Body.Many, Expires: time.Duration(in.Body.Seconds) * time.Second})
+			made, err := s.node.NewInvite(ctx, node.InviteRequest{Many: in.Body.Many, For: in.Body.For, Expires: time.Duration(in.Body.Seconds) * time.Second})
 			return Invite(made), err
 		})
 	Register(api, Operation{Route: "GET /v1/invites", Summary: "Invites, the newest first", Tag: "invites"},

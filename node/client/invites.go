@@ -21,8 +21,9 @@ type Invite struct {
 
 // NewInvite asks for an invite.
 type NewInvite struct {
-	Many    bool  `json:"many,omitempty" doc:"For many readers, whose answers become requests"`
-	Seconds int64 `json:"expires_seconds,omitempty" minimum:"0" doc:"How long it is valid; 0 is 14 days"`
+	Many    bool   `json:"many,omitempty" doc:"For many readers, whose answers become requests"`
+	For     string `json:"for,omitempty" enum:"lan,internet" doc:"Where it is used; left out: the best that is proven now"`
+	Seconds int64  `json:"expires_seconds,omitempty" minimum:"0" doc:"How long it is valid; 0 is 14 days"`
 }
 
 // Invite makes an invite.

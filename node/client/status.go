@@ -19,6 +19,9 @@ type Status struct {
 	Peer          string   `json:"peer,omitempty" doc:"Transport key of the main host"`
 	LANPeer       string   `json:"lan_peer,omitempty" doc:"Transport key of the LAN host, changed daily"`
 	Reach         string   `json:"reach" enum:"lan,internet," doc:"How far an invite of this moment reaches; empty without a network"`
+	ReachText     string   `json:"reach_text,omitempty" doc:"The same in words"`
+	ReachNext     string   `json:"reach_next,omitempty" doc:"What to do where something is missing"`
+	Profile       string   `json:"profile,omitempty" enum:"home,server,client,lan," doc:"What the node does for its own reach and for others"`
 	Contacts      int      `json:"contacts"`
 	Requests      int      `json:"requests" doc:"Message requests that wait for an answer"`
 	Online        int      `json:"online" doc:"Contacts' devices with a live route"`

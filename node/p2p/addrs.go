@@ -93,6 +93,13 @@ func Listenable(a ma.Multiaddr) bool {
 	return transport == "quic" || transport == "tcp"
 }
 
+// Dialable reports whether a node with this transport id can be dialled at a full
+// address of this form.
+func Dialable(id peer.ID, a ma.Multiaddr) bool {
+	_, ok := usable(a)
+	return ok && isEd25519(id)
+}
+
 // ipOf returns the IP of an address, IPv4 in its short form.
 func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 	ip, err := manet.ToIP(a)

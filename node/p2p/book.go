@@ -146,7 +146,7 @@ func (b *book) save(ctx context.Context, now time.Time, must bool) {
 }
 
 // add notes a server, or other addresses or a better source of one that is known.
-func (b *book) add(info peer.AddrInfo, from Source) {
+func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	addrs := make([]ma.Multiaddr, 0, maxBookAddrs)
 	for _, a := range info.Addrs {
 		if a, ok := directAddr(a); ok && !ma.Contains(addrs, a) && len(addrs) < maxBookAddrs {
@@ -154,7 +154,7 @@ func (b *book) add(info peer.AddrInfo, from Source) {
 		}
 	}
 	if !isEd25519(info.ID) || len(addrs) == 0 || from.trust() < 0 {
-		return
+		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,16 +165,18 @@ func (b *book) add(info peer.AddrInfo, from Source) {
 		if !same && from.trust() >= k.Source.trust() {
 			k.Peer.Addrs, b.dirty = addrs, true
 			k.Fails = 0
+			news = true
 		}
 		if from.trust() > k.Source.trust() {
 			k.Source, b.dirty = from, true
 		}
-		return
+		return news
 	}
 	k := &Known{Peer: peer.AddrInfo{ID: info.ID, Addrs: addrs}, Source: from, Added: b.now()}
 	b.known[info.ID] = k
 	b.dirty = true
 	b.shrink(k)
+	return b.known[info.ID] == k
 }
 
 // shrink removes the worst of k's network and of all, where there are too many. The
@@ -339,12 +341,13 @@ func (n *Net) Book() []Known {
 // AddBootstrap names servers of the DHT. They are tried at once if the node knows
 // few.
 func (n *Net) AddBootstrap(from Source, servers ...peer.AddrInfo) {
+	news := false
 	for _, s := range servers {
-		if s.ID != n.self() {
-			n.book.add(s, from)
+		if s.ID != n.self() && n.book.add(s, from) {
+			news = true
 		}
 	}
-	if d := n.dht.Load(); d != nil {
+	if d := n.dht.Load(); d != nil && news {
 		d.kick()
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p"
@@ -63,6 +65,12 @@ type Config struct {
 	// Data keeps the records that this node stores for others, under /dht, and the
 	// address book, under /peers. Nil: they are kept in memory.
 	Data datastore.Batching
+
+	// Proxy is an HTTP CONNECT proxy that every connection leaves by; nil: none.
+	Proxy *url.URL
+	// Now is the wall clock, by which look-up records are good or too old. Nil:
+	// time.Now.
+	Now func() time.Time
 
 	// Handler gets the events. Nil: nobody does.
 	Handler Handler

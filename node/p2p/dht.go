@@ -80,13 +80,13 @@ func (n *Net) openDHT(ctx context.Context, h *p2pHost) (*dht, error) {
 	}
 	d.host = &dhtHost{Host: h.Host, d: d, used: make(map[peer.ID]time.Time)}
 	var err error
-	if d.store, err = newRecords(ctx, n.cfg.Data, h.ID(), time.Now); err != nil {
+	if d.store, err = newRecords(ctx, n.cfg.Data, h.ID(), n.cfg.Now); err != nil {
 		return nil, err
 	}
 	n.limits.set(dhtID, dhtLimits.withDefaults())
 	opts := []kad.Option{
 		kad.ProtocolPrefix(dhtPrefix),
-		kad.Validator(rv.Validator{Now: time.Now}), // knows the one name space that there is
+		kad.Validator(rv.Validator{Now: n.cfg.Now}), // knows the one name space that there is
 		kad.Datastore(d.store),
 		kad.MaxRecordAge(recordAge),
 		kad.DisableProviders(), kad.ProviderStore(noProviders{}),

@@ -34,9 +34,11 @@ const (
 // proxies remembers through whom this node looked up lately: the records of two days,
 // and those of one contact, should not pass one server.
 type proxies struct {
-	mu   sync.Mutex // guards used and puts
+	mu   sync.Mutex // guards all below
 	used []peer.ID  // oldest first
 	puts map[rv.Period]peer.ID
+	// clocks are what servers said of the time, oldest first
+	clocks []said
 }
 
 // choose returns servers to ask, at most n, in random order: those that are connected
@@ -190,7 +192,10 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 	n.proxies.use(s.ID)
 	var reply rv.Reply
 	err := n.throwaway(ctx, s, rv.ProxyID, func(st network.Stream) (err error) {
-		if reply, err = request(ctx, st); err == nil && reply.Code != 0 {
+		if reply, err = request(ctx, st); !reply.At.IsZero() {
+			n.proxies.saysTime(s.ID, reply.At, n.cfg.Now())
+		}
+		if err == nil && reply.Code != 0 {
 			err = fmt.Errorf("look-up server: %v", reply.Code)
 		}
 		return err
@@ -267,7 +272,7 @@ func (n *Net) serveProxy(s network.Stream) {
 		return
 	}
 	ctx := d.kad.Load().Context() // ends with the DHT
-	if err := rv.ServeProxy(ctx, s, &proxied{d: d, from: s.Conn()}, time.Now); err != nil {
+	if err := rv.ServeProxy(ctx, s, &proxied{d: d, from: s.Conn()}, n.cfg.Now); err != nil {
 		n.log.Debug("look-up not served", "err", err)
 	}
 }

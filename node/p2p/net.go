@@ -65,6 +65,9 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Discovery == nil && cfg.MDNS {
 		cfg.Discovery = &mdns{log: cfg.Log}
 	}

@@ -20,6 +20,9 @@ const (
 	OffersRelay = 1 << 1
 	// OffersAlways: it is meant to run all the time.
 	OffersAlways = 1 << 2
+	// OffersDoze: it keeps no connection without traffic, to save its battery. Who
+	// has nothing for it leaves it alone.
+	OffersDoze = 1 << 3
 )
 
 // Whereabouts is the body of Reach: where the device that says it is found, now

@@ -88,6 +88,10 @@ type Packet struct {
 	Lost     bool           // lost or cut: seen near the sender only
 }
 
+// linger is how long libp2p's AutoNAT service goes on after its host was closed: it
+// answers a failed dial only when the time for it is over.
+const linger = 30 * time.Second
+
 // New makes a network for the bubble of the calling test, and closes it when the
 // test ends.
 func New(t testing.TB, seed uint64, o Options) *Net {
@@ -114,7 +118,10 @@ func New(t testing.TB, seed uint64, o Options) *Net {
 	// A packet to a host that is not up is no error here.
 	n.sim = &simnet.Simnet{LatencyFunc: n.latency, Logger: slog.New(slog.DiscardHandler)}
 	n.sim.Start()
-	t.Cleanup(n.sim.Close)
+	t.Cleanup(func() {
+		time.Sleep(linger)
+		n.sim.Close()
+	})
 	t.Logf("testnet: seed %d, %+v", seed, o)
 	return n
 }

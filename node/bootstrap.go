@@ -1,0 +1,173 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// settingBootstrap begins the name under which a way into the network lies that the
+// owner named; the rest is its peer id, the value its addresses, one a line.
+const settingBootstrap = "bootstrap "
+
+// bootstrapsMax is how many ways into the network an owner may name.
+const bootstrapsMax = 256
+
+// Bootstrap is a node by which this one gets into the network.
+type Bootstrap struct {
+	Peer      string
+	Addresses []string // full ones, with the /p2p part
+}
+
+// AddBootstrap names a node by which this one gets into the network: a full address,
+// as a server prints it. It is kept over restarts.
+func (n *Node) AddBootstrap(ctx context.Context, address string) (Bootstrap, error) {
+	info, err := parseBootstrap(address)
+	if err != nil {
+		return Bootstrap{}, err
+	}
+	err = n.change(ctx, func(l *loop, tx *store.Tx) error {
+		known, err := bootstraps(tx)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(known, func(k peer.AddrInfo) bool { return k.ID == info.ID })
+		switch {
+		case at >= 0:
+			for _, a := range known[at].Addrs {
+				if !multiaddr.Contains(info.Addrs, a) && len(info.Addrs) < p2p.MaxAddrs {
+					info.Addrs = append(info.Addrs, a)
+				}
+			}
+		case len(known) >= bootstrapsMax:
+			return refused("Remove one first: kinloom bootstrap remove PEER.", "%d ways into the network are named already", bootstrapsMax)
+		}
+		return putBootstrap(tx, info)
+	})
+	if err != nil {
+		return Bootstrap{}, err
+	}
+	if n.net != nil {
+		n.net.AddBootstrap(p2p.FromUser, info)
+	}
+	return showBootstrap(info), nil
+}
+
+// Bootstraps lists the ways into the network that the owner named.
+func (n *Node) Bootstraps(ctx context.Context) ([]Bootstrap, error) {
+	var out []Bootstrap
+	err := n.read(ctx, func(v *view) error {
+		known, err := bootstraps(v.tx)
+		for _, info := range known {
+			out = append(out, showBootstrap(info))
+		}
+		return err
+	})
+	return out, err
+}
+
+// RemoveBootstrap takes back what AddBootstrap did, for a peer or a full address.
+func (n *Node) RemoveBootstrap(ctx context.Context, which string) error {
+	id, err := peer.Decode(which)
+	if err != nil {
+		info, err := parseBootstrap(which)
+		if err != nil {
+			return err
+		}
+		id = info.ID
+	}
+	return n.change(ctx, func(l *loop, tx *store.Tx) error {
+		key := settingBootstrap + id.String()
+		if _, err := tx.Setting(key); isNotFound(err) {
+			return notFound("List them: kinloom bootstrap list.", "this way into the network was not named")
+		} else if err != nil {
+			return err
+		}
+		l.wrote = true
+		return tx.PutSetting(key, nil, false)
+	})
+}
+
+func parseBootstrap(address string) (peer.AddrInfo, error) {
+	bad := usage("Give one as a server prints it: /ip4/198.51.100.7/udp/443/quic-v1/p2p/12D3Koo…", "%q is not the address of a node", event.Clean(address, 200))
+	info, err := peer.AddrInfoFromString(address)
+	if err != nil || len(info.Addrs) != 1 || !p2p.Dialable(info.ID, info.Addrs[0]) {
+		return peer.AddrInfo{}, bad
+	}
+	return *info, nil
+}
+
+func parseBootstraps(addresses []string) ([]peer.AddrInfo, error) {
+	var out []peer.AddrInfo
+	for _, a := range addresses {
+		info, err := parseBootstrap(a)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, info)
+	}
+	return out, nil
+}
+
+func putBootstrap(tx *store.Tx, info peer.AddrInfo) error {
+	return tx.PutSetting(settingBootstrap+info.ID.String(), appendAddrs(nil, info.Addrs), false)
+}
+
+// bootstraps reads what the owner named, by peer.
+func bootstraps(tx *store.Tx) ([]peer.AddrInfo, error) {
+	rows, err := tx.SettingsUnder(settingBootstrap)
+	if err != nil {
+		return nil, err
+	}
+	var out []peer.AddrInfo
+	for name, b := range rows {
+		id, err := peer.Decode(name)
+		if err != nil {
+			continue
+		}
+		out = append(out, peer.AddrInfo{ID: id, Addrs: readAddrs(b)})
+	}
+	slices.SortFunc(out, func(a, b peer.AddrInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+func showBootstrap(info peer.AddrInfo) Bootstrap {
+	out := Bootstrap{Peer: info.ID.String()}
+	for _, a := range info.Addrs {
+		out.Addresses = append(out.Addresses, a.String()+"/p2p/"+out.Peer)
+	}
+	return out
+}
+
+// readAddrs reads addresses that stand one after the other behind their lengths.
+func readAddrs(b []byte) []multiaddr.Multiaddr {
+	var out []multiaddr.Multiaddr
+	for len(b) > 0 {
+		size := int(b[0])
+		if len(b) < 1+size {
+			break
+		}
+		if a, err := multiaddr.NewMultiaddrBytes(b[1 : 1+size]); err == nil {
+			out = append(out, a)
+		}
+		b = b[1+size:]
+	}
+	return out
+}
+
+// appendAddrs is the reverse of readAddrs.
+func appendAddrs(b []byte, addrs []multiaddr.Multiaddr) []byte {
+	for _, a := range addrs {
+		if raw := a.Bytes(); len(raw) < 256 {
+			b = append(append(b, byte(len(raw))), raw...)
+		}
+	}
+	return b
+}

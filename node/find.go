@@ -1,0 +1,303 @@
+package node
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/identity/enc"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/rv"
+)
+
+// sourceRecord is an address of a device's main host, out of a look-up record.
+const sourceRecord = "record"
+
+const (
+	// findAfter is how long the known addresses are tried alone: a device that is
+	// where it was answers in a round trip or two.
+	findAfter = time.Second
+	// findAgain is the wait between looks of one try: who moved a moment ago may
+	// not have published yet.
+	findAgain = 3 * time.Second
+)
+
+// movedFor is how long after a move of its own this node looks for others again and
+// again: who was moved by the same cause has not published yet.
+const movedFor = 2 * time.Minute
+
+// findWaits are the waits between tries that look for a device's record: what
+// nobody has published is not there a minute later either.
+var findWaits = [...]time.Duration{
+	5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour,
+}
+
+var errNoRecord = errors.New("no newer record of this device was found")
+
+// lookup is what finds a device whose addresses are of no use any more.
+type lookup struct {
+	key   [32]byte // its public rendezvous key
+	tiers []tier   // in the order to try
+}
+
+// tier is a secret that a device may have published under, and what was seen there.
+type tier struct {
+	pair   bool // the secret of the two devices alone
+	secret rv.Secret
+	seen   rv.Seen
+}
+
+// seenRecords is what was seen of the records of a device, as store.Device keeps
+// it: so no older record passes for news, after a restart neither.
+type seenRecords struct {
+	Told rv.Seen `cbor:"1,keyasint"` // of those made with the secret that it told
+	Pair rv.Seen `cbor:"2,keyasint"`
+}
+
+func seenOf(d *store.Device) (s seenRecords) {
+	if len(d.Records) == 0 || enc.Unmarshal(d.Records, &s) != nil {
+		return seenRecords{}
+	}
+	return s
+}
+
+// lookupOf gives what finds a device, if it is time to look again. First the
+// secret that it told; then the one of the two devices alone, under which it
+// publishes for those whom it could not tell a new one.
+func (l *loop) lookupOf(d *device) *lookup {
+	now, q := l.now(), &d.queue
+	remote, ok := l.acct.remote(d.ID)
+	if !ok || now.Before(q.findAt) || l.waysOf(d) == store.LANOnly || l.cfg.NoDHT || l.cfg.LANOnly {
+		return nil
+	}
+	q.findAt = now.Add(findWaits[min(q.finds, len(findWaits)-1)])
+	q.finds++
+	out, seen := &lookup{key: remote.Record.Rendezvous}, seenOf(&d.Device)
+	if d.Secret != [32]byte{} {
+		out.tiers = append(out.tiers, tier{secret: rv.Secret(d.Secret), seen: seen.Told})
+	}
+	if pair, err := l.pairOf(d); err == nil {
+		out.tiers = append(out.tiers, tier{pair: true, secret: pair, seen: seen.Pair})
+	}
+	return out
+}
+
+// pairOf is the contact secret that two devices have in common without having told
+// each other one.
+func (l *loop) pairOf(d *device) (rv.Secret, error) {
+	remote, ok := l.acct.remote(d.ID)
+	if !ok {
+		return rv.Secret{}, errUnreachable
+	}
+	secret, err := l.pairSecretOf(d, remote.Record.Olm)
+	if err != nil {
+		return rv.Secret{}, err
+	}
+	out, err := hkdf.Key(sha256.New, secret[:], nil, "kinloom/rv/1 pair", len(rv.Secret{}))
+	return rv.Secret(out), err
+}
+
+func (l *loop) waysOf(d *device) store.Ways {
+	if c, ok := l.acct.contacts[d.Person]; ok {
+		return c.Ways
+	}
+	return store.AnyWay
+}
+
+// reach tries to get a link with a device: at the addresses that are known and,
+// where those do not answer at once, at those of its look-up record.
+func (e *edge) reach(ctx context.Context, r dialRequest) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if r.lookup == nil {
+		return e.try(ctx, r, r.ways)
+	}
+	links := make(chan *link, 2)
+	failed := make(chan struct{})
+	var first error
+	var tries errgroup.Group
+	tries.Go(func() error {
+		k, err := e.try(ctx, r, r.ways)
+		if err == nil {
+			links <- k
+			cancel()
+		}
+		first = err
+		close(failed)
+		return err
+	})
+	tries.Go(func() error {
+		wait := time.NewTimer(findAfter)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-failed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		k, err := e.look(ctx, r)
+		if err == nil {
+			links <- k
+			cancel()
+		}
+		return err
+	})
+	_ = tries.Wait() // what the known addresses said is what the owner is told
+	close(links)
+	k, ok := <-links
+	if !ok {
+		return nil, first
+	}
+	for other := range links { // both worked at the same moment
+		_ = other.stream.Reset()
+	}
+	return k, nil
+}
+
+// look finds the device's record and tries the addresses there, and looks again
+// until ctx ends, if this node or the other may have moved a moment ago.
+func (e *edge) look(ctx context.Context, r dialRequest) (*link, error) {
+	for {
+		hint, t, err := e.find(ctx, *r.lookup)
+		if err == nil {
+			r.lookup.saw(t)
+			e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.found(tx, r.device, hint, t) }, reply: func(error) {}})
+			var k *link
+			if k, err = e.try(ctx, r, e.waysIn(hint.Devices)); err == nil {
+				return k, nil
+			}
+		}
+		if !r.moved {
+			return nil, err
+		}
+		select {
+		case <-time.After(findAgain):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// saw notes what was found, so that it is no news a second time.
+func (l *lookup) saw(t tier) {
+	for i := range l.tiers {
+		if l.tiers[i].pair == t.pair {
+			l.tiers[i] = t
+		}
+	}
+}
+
+// find asks for the records of a device, of today and of the days beside it, and
+// gives the first that is news, with the tier that it was in.
+func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
+	for _, t := range l.tiers {
+		for _, p := range rv.Periods(e.clock()) {
+			point, err := rv.PointOf(l.key, t.secret, p)
+			if err != nil {
+				return rv.Hint{}, t, err
+			}
+			var hint rv.Hint
+			asked, cancel := context.WithCancel(ctx)
+			err = e.n.net.FindRecord(asked, point, func(record []byte, _ time.Time) {
+				h, s, err := rv.Open(l.key, t.secret, p, record)
+				if err != nil || len(h.Devices) == 0 || t.seen.Check(s) != nil || s == t.seen.Stamp {
+					return
+				}
+				hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
+				cancel()
+			})
+			cancel()
+			switch {
+			case len(hint.Devices) > 0:
+				return hint, t, nil
+			case ctx.Err() != nil:
+				return rv.Hint{}, t, ctx.Err()
+			case err != nil:
+				return rv.Hint{}, t, err
+			}
+		}
+	}
+	return rv.Hint{}, tier{}, errNoRecord
+}
+
+// waysIn lists where places of a hint may be dialled.
+func (e *edge) waysIn(places []rv.Place) []dialWay {
+	var ways []dialWay
+	for _, p := range places[:min(len(places), 1)] { // the device itself; the others are siblings
+		for _, b := range e.clean(p.Addrs) {
+			if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+				ways = append(ways, dialWay{transport: contact.Transport(p.Transport).PeerID(), addr: a})
+			}
+		}
+	}
+	return ways
+}
+
+// try dials the ways to a device, transport by transport, and opens its dm stream.
+func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, error) {
+	err := errUnreachable
+	ways = slices.DeleteFunc(slices.Clone(ways), func(w dialWay) bool { return !allows(r.rule, w.addr) })
+	for len(ways) > 0 {
+		transport := ways[0].transport
+		var addrs []multiaddr.Multiaddr
+		ways = slices.DeleteFunc(ways, func(w dialWay) bool {
+			same := string(w.transport) == string(transport)
+			if same {
+				addrs = append(addrs, w.addr)
+			}
+			return same
+		})
+		var k *link
+		if k, err = e.open(ctx, peer.ID(transport), addrs); err == nil {
+			k.device, k.known = r.device, true
+			return k, nil
+		}
+	}
+	return nil, err
+}
+
+// found takes the look-up record of a device. It is a hint: it gives addresses to
+// try and the key that should answer there, and is passed over where the device
+// itself has said something since, or a newer record is known.
+func (l *loop) found(tx *store.Tx, id identity.DeviceID, h rv.Hint, t tier) error {
+	d, ok := l.acct.devices[id]
+	if !ok || l.shutOut(d) {
+		return nil
+	}
+	seen := seenOf(&d.Device)
+	known := &seen.Told
+	if t.pair {
+		known = &seen.Pair
+	} else if t.secret != rv.Secret(d.Secret) {
+		return nil // it told another secret while this was looked for
+	}
+	if known.Check(t.seen.Stamp) != nil || *known == t.seen {
+		return nil
+	}
+	*known = t.seen
+	b, err := enc.Marshal(seen)
+	if err != nil {
+		return err
+	}
+	d.Records = b
+	if !t.seen.Stamp.At().Before(d.Told.Truncate(time.Minute)) {
+		p := h.Devices[0]
+		d.Transport = contact.Transport(p.Transport).PeerID()
+		addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
+		for _, a := range slices.Backward(l.net.clean(p.Addrs)) {
+			addrs = addAddress(addrs, a, sourceRecord)
+		}
+		d.Addrs = addrs
+	}
+	l.wrote = true
+	return tx.PutDevice(&d.Device)
+}

@@ -1,0 +1,107 @@
+package node
+
+import (
+	"maps"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
+)
+
+// knownEvery is how many ticks pass between two looks at who the contacts are: new
+// ones get their share of the relay a moment later.
+const knownEvery = 5
+
+// known is what the network layer may ask of the account at any time and without
+// waiting: a copy that the loop replaces.
+type known struct {
+	contacts map[peer.ID]store.Ways // transports of contacts' devices, and how they are reached
+	servers  []peer.AddrInfo        // of contacts who relay, or keep records
+	relays   []peer.AddrInfo        // of those that relay
+}
+
+// tellKnown replaces the copy where something has changed.
+func (l *loop) tellKnown() {
+	if l.net == nil {
+		return
+	}
+	next := &known{contacts: map[peer.ID]store.Ways{}}
+	for _, d := range l.acct.devices {
+		c, ok := l.acct.contacts[d.Person]
+		if !ok || d.ID == l.acct.device || c.State == store.Removed || c.State == store.Request || l.shutOut(d) {
+			continue
+		}
+		for _, id := range [][]byte{d.Transport, d.LAN} {
+			if len(id) > 0 {
+				next.contacts[peer.ID(id)] = c.Ways
+			}
+		}
+		if d.Offers&(event.OffersRelay|event.OffersRecords) == 0 || len(d.Transport) == 0 || c.Ways == store.LANOnly {
+			continue
+		}
+		info := peer.AddrInfo{ID: peer.ID(d.Transport)}
+		for _, a := range d.Addrs {
+			if addr, err := multiaddr.NewMultiaddrBytes(a.Addr); err == nil && a.Source != sourceLAN {
+				info.Addrs = append(info.Addrs, addr)
+			}
+		}
+		next.servers = append(next.servers, info)
+		if d.Offers&event.OffersRelay != 0 {
+			next.relays = append(next.relays, info)
+		}
+	}
+	l.net.know(next)
+}
+
+// know implements jobs.
+func (e *edge) know(k *known) {
+	before := e.known.Swap(k)
+	if before == nil || !maps.Equal(before.contacts, k.contacts) {
+		e.protect(before, k)
+	}
+	e.n.net.AddBootstrap(p2p.FromContact, k.servers...)
+}
+
+// protect keeps the connections of contacts when there are too many, and no longer
+// those of who is none any more.
+func (e *edge) protect(before, now *known) {
+	for id := range now.contacts {
+		e.n.net.Protect(id, true)
+	}
+	if before == nil {
+		return
+	}
+	for id := range before.contacts {
+		if _, ok := now.contacts[id]; !ok {
+			e.n.net.Protect(id, false)
+		}
+	}
+}
+
+// trusted says whether a transport is that of a contact's device.
+func (e *edge) trusted(id peer.ID) bool {
+	k := e.known.Load()
+	if k == nil {
+		return false
+	}
+	_, ok := k.contacts[id]
+	return ok
+}
+
+// mayPunch says whether a relayed connection with a peer may become a direct one,
+// which shows each side the address of the other.
+func (e *edge) mayPunch(id peer.ID) bool {
+	k := e.known.Load()
+	return k == nil || k.contacts[id] != store.RelayOnly
+}
+
+// relays are the nodes to ask for a reservation.
+func (e *edge) relays() []peer.AddrInfo {
+	if k := e.known.Load(); k != nil {
+		return k.relays
+	}
+	return nil
+}
