@@ -119,7 +119,7 @@ func New(t testing.TB, seed uint64, o Options) *Net {
 	n.sim = &simnet.Simnet{LatencyFunc: n.latency, Logger: slog.New(slog.DiscardHandler)}
 	n.sim.Start()
 	t.Cleanup(func() {
-		time.Sleep(linger)
+		<-time.After(linger)
 		n.sim.Close()
 	})
 	t.Logf("testnet: seed %d, %+v", seed, o)
