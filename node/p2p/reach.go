@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -92,13 +93,17 @@ func (r *reach) forget() {
 	r.verdict, r.reachable, r.unreachable, r.symmetric, r.router = "", nil, nil, false, nil
 }
 
-func (r *reach) current() Verdict {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.verdict == "" {
-		return Unknown
+// verdict is the profile's, or what others found.
+func (n *Net) verdict() Verdict {
+	switch n.cfg.Profile {
+	case Server:
+		return Public
+	case Client:
+		return Private
 	}
-	return r.verdict
+	n.reach.mu.Lock()
+	defer n.reach.mu.Unlock()
+	return cmp.Or(n.reach.verdict, Unknown)
 }
 
 // withoutUnreachable drops from addrs what a dial back found to lead nowhere.
@@ -115,7 +120,7 @@ func (n *Net) Reachability() Reachability {
 	if h == nil || n.cfg.LANOnly {
 		return Reachability{Verdict: Unknown}
 	}
-	out := Reachability{Verdict: n.reach.current(), Forced: n.cfg.Profile != Home, Relays: n.relays.held()}
+	out := Reachability{Verdict: n.verdict(), Forced: n.cfg.Profile != Home, Relays: n.relays.held()}
 	public := slices.DeleteFunc(n.directAddrs(h), func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 	n.reach.mu.Lock()
 	router := n.reach.router
@@ -164,7 +169,7 @@ func (n *Net) watch(ctx context.Context, h *p2pHost) {
 			}
 			n.observe(e)
 		}
-		if err := svc.run(n.cfg.Profile.serves() && n.reach.current() == Public); err != nil {
+		if err := svc.run(n.cfg.Profile.serves() && n.verdict() == Public); err != nil {
 			n.log.Warn("no relay service", "err", err)
 		}
 	}

@@ -176,7 +176,7 @@ func (n *Net) keepRelays(ctx context.Context, h *p2pHost) {
 		}
 		now := time.Now()
 		n.renewRelays(ctx, h, now)
-		if n.reach.current() != Public || n.cfg.Profile == Client {
+		if n.verdict() != Public {
 			n.moreRelays(ctx, h, now)
 		}
 		timer.Reset(min(keepRelaysEvery, n.relays.next(time.Now())))
@@ -214,7 +214,7 @@ func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
 	n.relays.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, v := range due {
-		if n.reach.current() == Public && n.cfg.Profile != Client {
+		if n.verdict() == Public {
 			if !now.Before(v.Until) {
 				n.relays.lost(n, v.Peer)
 				n.events.signal()

@@ -28,7 +28,12 @@ func newLazyStream(s network.Stream, id protocol.ID) network.Stream {
 func (s *lazyStream) Read(b []byte) (int, error) {
 	n, err := s.rw.Read(b)
 	if _, ok := errors.AsType[msmux.ErrNotSupported[protocol.ID]](err); ok {
-		err = ErrNotSupported
+		return n, ErrNotSupported
+	}
+	// Taking our data for another protocol's name, libp2p resets the stream, and the
+	// reset may overtake its answer.
+	if se, ok := errors.AsType[*network.StreamError](err); ok && se.Remote && se.ErrorCode == network.StreamProtocolNegotiationFailed {
+		return n, ErrNotSupported
 	}
 	return n, err
 }

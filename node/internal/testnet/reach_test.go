@@ -165,3 +165,125 @@ func TestRelayIsRenewed(t *testing.T) {
 		}
 	})
 }
+
+// TestVerdicts covers H148: what a home says of itself is what others found, from the
+// first minute on, and changes with it.
+func TestVerdicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		var servers []*up
+		for i := range 4 {
+			servers = append(servers, server(t, n, i, p2p.Config{}))
+		}
+		b, w := walled(t, n, 4, p2p.Config{}, servers...)
+		if r := b.Reachability(); r.Verdict != p2p.Unknown || r.Internet() || r.Forced {
+			t.Errorf("at the start: %+v", r)
+		}
+		took := w.until(t, b, "private", 2*time.Minute, func(r p2p.Reachability) bool { return r.Verdict == p2p.Private })
+		t.Logf("private after %v: %+v", took, b.Reachability())
+		if r := b.Reachability(); len(r.Direct) > 0 || len(r.Relays) != 3 {
+			t.Errorf("behind the firewall: %+v", r)
+		}
+		n.Host(4).Firewall(false)
+		took = w.until(t, b, "public", 2*time.Hour, func(r p2p.Reachability) bool { return r.Verdict == p2p.Public && len(r.Direct) > 0 })
+		t.Logf("public %v after the firewall went: %+v", took, b.Reachability())
+		if r := b.Reachability(); !r.Direct[0].Equal(b.addr) {
+			t.Errorf("without the firewall: %+v", r)
+		}
+		if best, ok := b.BestAddr(p2p.Internet); !ok || !best.Equal(b.addr) {
+			t.Errorf("best address: %v %v", best, ok)
+		}
+		w.until(t, b, "no relays needed", 2*time.Hour, func(r p2p.Reachability) bool { return len(r.Relays) == 0 })
+
+		// Now it relays for others.
+		c, wc := walled(t, n, 5, p2p.Config{Profile: p2p.Client}, b)
+		wc.until(t, c, "relay", time.Minute, hasRelay)
+		if r := c.Reachability().Relays[0]; r.Peer != b.id {
+			t.Errorf("relay: %+v", r)
+		}
+
+		n.Host(4).Firewall(true)
+		took = w.until(t, b, "private again", 3*time.Hour, func(r p2p.Reachability) bool { return r.Verdict == p2p.Private && len(r.Direct) == 0 })
+		t.Logf("private %v after the firewall came: %+v", took, b.Reachability())
+		wc.until(t, c, "the relay that is none any more is given up", time.Minute, func(r p2p.Reachability) bool { return !r.Internet() })
+	})
+}
+
+// TestForcedPrivateIgnoresDialBacks: a client is private by its profile, though its
+// address answers and others offer AutoNAT v2.
+func TestForcedPrivateIgnoresDialBacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		var servers []*up
+		for i := range 3 {
+			servers = append(servers, server(t, n, i, p2p.Config{}))
+		}
+		w := newFollower()
+		c := start(t, n, 3, p2p.Config{Profile: p2p.Client, Handler: w})
+		for _, s := range servers {
+			if err := c.say(t.Context(), s, "hello"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		r := c.Reachability()
+		if r.Verdict != p2p.Private || !r.Forced || len(r.Direct) > 0 || len(r.Relays) != 1 {
+			t.Errorf("%+v", r)
+		}
+		if best, ok := c.BestAddr(p2p.Internet); !ok || !best.Equal(r.Relays[0].Addrs[0]) {
+			t.Errorf("best address %v %v", best, ok)
+		}
+	})
+}
+
+// TestServerThatIsNone: a server claims its address until dial backs fail.
+func TestServerThatIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		w := newFollower()
+		s := server(t, n, 0, p2p.Config{Handler: w})
+		if r := s.Reachability(); r.Verdict != p2p.Public || !r.Forced || len(r.Direct) != 1 {
+			t.Errorf("at the start: %+v", r)
+		}
+		n.Host(0).Firewall(true)
+		for i := range 4 {
+			if err := s.say(t.Context(), server(t, n, i+1, p2p.Config{}), "hello"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := w.until(t, s, "claim dropped", time.Hour, func(r p2p.Reachability) bool { return len(r.Direct) == 0 })
+		t.Logf("dropped after %v: %+v, %v", took, s.Reachability(), s.Addrs())
+		if _, ok := s.BestAddr(p2p.Internet); ok {
+			t.Error("an address that leads nowhere")
+		}
+	})
+}
+
+// TestIdleHomeIsCheap holds the traffic of a home with its tests of reachability
+// and its three relays: network.md 6 allows 60 MB a day with 20 contacts.
+func TestIdleHomeIsCheap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		var servers []*up
+		for i := range 4 {
+			servers = append(servers, server(t, n, i, p2p.Config{}))
+		}
+		b, w := walled(t, n, 4, p2p.Config{}, servers...)
+		c, wc := walled(t, n, 5, p2p.Config{Profile: p2p.Client}, servers...)
+		w.until(t, b, "relays", time.Hour, func(r p2p.Reachability) bool { return len(r.Relays) == 3 && r.Verdict == p2p.Private })
+		wc.until(t, c, "relay", time.Hour, hasRelay)
+		sum := func(i int) (bytes int) {
+			for j := range 4 {
+				bytes += n.Traffic(i, j).Bytes + n.Traffic(j, i).Bytes
+			}
+			return bytes
+		}
+		home, client := sum(4), sum(5)
+		time.Sleep(24 * time.Hour)
+		home, client = sum(4)-home, sum(5)-client
+		t.Logf("idle home with 3 relays and no contacts: %d bytes a day; client with 1: %d", home, client)
+		if home > 8_000_000 || client > 1_000_000 {
+			t.Error("too much")
+		}
+	})
+}
