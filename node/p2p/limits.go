@@ -39,9 +39,10 @@ const (
 	MaxConnsSubnet = 32
 	// ConnRateIP, ConnRateSubnet are new connections per second, in either direction,
 	// after a burst of ConnBurstIP, ConnBurstSubnet. A handshake costs about 1 ms of
-	// CPU; a node that lost its network comes back with a few dials per contact.
+	// CPU; a node that lost its network comes back with a few dials per contact, and
+	// asks for some dial backs (AutoNAT), which count here too.
 	ConnRateIP      = 0.5
-	ConnBurstIP     = 16
+	ConnBurstIP     = 24
 	ConnRateSubnet  = 2
 	ConnBurstSubnet = 64
 
