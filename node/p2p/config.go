@@ -23,7 +23,8 @@ type Config struct {
 	// Key is the main transport key, Ed25519. It is not the identity of anybody.
 	Key crypto.PrivKey
 	// Listen are the addresses of the main host. Empty: QUIC and TCP on all
-	// interfaces, IPv4 and IPv6, at random ports. An address given here that cannot
+	// interfaces, IPv4 and IPv6, at random ports, or at port 443 for a server. On the
+	// TCP ports of a server wss is answered, too. An address given here that cannot
 	// be had is an error of Open; of the default ones it is enough that one works.
 	Listen []ma.Multiaddr
 	// Prefer are the ListenAddrs of the last run. Where an address leaves the port
@@ -52,6 +53,13 @@ type Config struct {
 	// must not block. Nil: only those.
 	Relays func() []peer.AddrInfo
 
+	// Proxy is the HTTP proxy that TCP and wss go through by CONNECT, as
+	// http://user:password@host:port; user and password are in no log and no error.
+	// There is no QUIC then, nobody can reach the node but over a relay, and it serves
+	// nobody. The local network is spoken to without it. Nil: none; the environment is
+	// not asked.
+	Proxy *url.URL
+
 	// MDNS announces the LAN host to the local network and searches it for others.
 	MDNS bool
 	// LANListen replaces the addresses of the LAN host. Empty: QUIC and TCP on all
@@ -66,8 +74,6 @@ type Config struct {
 	// address book, under /peers. Nil: they are kept in memory.
 	Data datastore.Batching
 
-	// Proxy is an HTTP CONNECT proxy that every connection leaves by; nil: none.
-	Proxy *url.URL
 	// Now is the wall clock, by which look-up records are good or too old. Nil:
 	// time.Now.
 	Now func() time.Time
@@ -240,6 +246,14 @@ func (c *Config) validate() error {
 	}
 	if c.LANKey != nil && c.LANKey.Equals(c.Key) {
 		return errors.New("LAN key equals the main transport key: neighbours could follow this device")
+	}
+	if c.Proxy != nil {
+		if err := checkProxy(c.Proxy); err != nil {
+			return err
+		}
+		if c.Profile == Server {
+			return errors.New("a server cannot be behind an HTTP proxy: nobody reaches it there")
+		}
 	}
 	if !c.Profile.valid() {
 		return fmt.Errorf("profile %q is unknown: home, server, client or lan", c.Profile)

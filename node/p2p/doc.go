@@ -86,6 +86,22 @@
 // Whoever is named by AddBootstrap, an invite or the DHT gets into it; who is silent
 // falls behind and out. The routing table is filled from it whenever it is thin.
 //
+// # Networks that block
+//
+// A server listens on port 443 only: QUIC, and TCP that wss shares (WebSocket over
+// TLS, Noise inside). Its certificate is made at each start, names nobody and is
+// checked by nobody: who is spoken to is proven inside. Addresses are IP with QUIC
+// v1, TCP or /tcp/PORT/tls/ws; a plain WebSocket gets through nowhere that TCP does
+// not, and a name would tell a resolver whom we look for.
+//
+// With Config.Proxy, TCP and wss go through an HTTP proxy by CONNECT and there is no
+// QUIC. What the proxy refuses is not tried again for an hour; what is wrong with the
+// proxy itself says ProxyTrouble. The local network is dialled without it. The
+// operator of the proxy sees the addresses of those that we dial.
+//
+// TCP prefers Noise to TLS, QUIC has TLS alone, whose certificates are valid from an
+// hour before they were made: where a clock is off by more, TCP and wss still connect.
+//
 // # What this package does not do
 //
 // It knows no person, no device and no session. It does not decide whom to dial

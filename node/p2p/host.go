@@ -19,8 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -45,14 +43,17 @@ type p2pHost struct {
 
 // hostSpec says which host to make.
 type hostSpec struct {
-	key       crypto.PrivKey
-	listen    []ma.Multiaddr // all of them must work
-	fallback  []ma.Multiaddr // where listen is empty: one of them must work
-	prefer    []ma.Multiaddr // ports to try first where port 0 is asked for
-	options   []libp2p.Option
-	local     bool
-	low, high int
-	reach     []libp2p.Option // what makes it reachable from the Internet; empty: nothing
+	key      crypto.PrivKey
+	listen   []ma.Multiaddr // all of them must work
+	fallback []ma.Multiaddr // where listen is empty: one of them must work
+	prefer   []ma.Multiaddr // ports to try first where port 0 is asked for
+	extra    []ma.Multiaddr // beside listen, where they can be had
+	// transports are the whole of them.
+	transports []libp2p.Option
+	shareTCP   bool // wss on the ports of TCP
+	local      bool
+	low, high  int
+	reach      []libp2p.Option // what makes it reachable from the Internet; empty: nothing
 }
 
 // openHost starts a host and binds its sockets.
@@ -94,15 +95,7 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 			libp2p.ForceReachabilityPrivate(), // no prober in the background
 		)
 	}
-	if len(s.options) > 0 {
-		opts = append(opts, s.options...)
-	} else {
-		opts = append(opts,
-			libp2p.Transport(quic.NewTransport),
-			// With SO_REUSEPORT two nodes would share a taken port and halve its connections.
-			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		)
-	}
+	opts = append(opts, s.transports...)
 	lh, err := libp2p.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("start libp2p: %w", err)
@@ -118,23 +111,32 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 
 func (h *p2pHost) listen(s hostSpec) error {
 	// Listen of the interface drops the cause, which we need to tell a taken port.
-	nw, ok := h.Network().(interface{ AddListenAddr(ma.Multiaddr) error })
+	nw, ok := h.Network().(addressAdder)
 	if !ok {
 		return fmt.Errorf("bug: network %T cannot listen on one address", h.Network())
+	}
+	add := func(a ma.Multiaddr) error {
+		if _, transport := direct(a); s.shareTCP && transport == "tcp" {
+			return h.listenTCP(nw, a)
+		}
+		return nw.AddListenAddr(a)
 	}
 	// Any free port is that of the last run, as long as it is free: others know it.
 	listenAt := func(a ma.Multiaddr) error {
 		for _, p := range s.prefer {
-			if anyPort(a) && sameKind(a, p) && nw.AddListenAddr(p) == nil {
+			if anyPort(a) && sameKind(a, p) && add(p) == nil {
 				return nil
 			}
 		}
-		return nw.AddListenAddr(a)
+		return add(a)
 	}
 	for _, a := range s.listen {
 		if err := listenAt(a); err != nil {
 			return listenError(a, err)
 		}
+	}
+	for _, a := range s.extra {
+		_ = listenAt(a) // a machine without IPv6
 	}
 	if len(s.listen) > 0 {
 		return nil

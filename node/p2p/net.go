@@ -29,6 +29,7 @@ type Net struct {
 	events *events
 	reach  reach
 	relays relays
+	proxy  *proxy // nil: none
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
 	dials      dials
@@ -78,6 +79,9 @@ func New(cfg Config) (*Net, error) {
 	}
 	n.throwaways = make(chan struct{}, maxThrowaway)
 	n.book = newBook(cfg.Data, cfg.Log, time.Now)
+	if cfg.Proxy != nil {
+		n.proxy = newProxy(cfg.Proxy)
+	}
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
 	return n, nil
@@ -127,13 +131,14 @@ func (n *Net) Open(ctx context.Context) error {
 // openMain starts the main host, at the ports of prefer where they are free. The
 // caller holds lifecycle.
 func (n *Net) openMain(ctx context.Context, prefer []ma.Multiaddr) error {
+	spec, err := n.spec(prefer)
+	if err != nil {
+		return err
+	}
 	n.mu.RLock()
-	key, rm := n.key, n.rm
+	rm := n.rm
 	n.mu.RUnlock()
-	h, err := openHost(hostSpec{
-		key: key, listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer, options: n.cfg.Options,
-		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh, reach: n.reachOptions(),
-	}, rm, n.guard, n.notifiee())
+	h, err := openHost(spec, rm, n.guard, n.notifiee())
 	if err != nil {
 		return err
 	}
@@ -153,8 +158,12 @@ func (n *Net) openLAN(key crypto.PrivKey) error {
 	n.mu.RLock()
 	rm := n.rm
 	n.mu.RUnlock()
+	transports := n.cfg.LANOptions
+	if len(transports) == 0 {
+		transports = plainTransports()
+	}
 	h, err := openHost(hostSpec{
-		key: key, listen: n.cfg.LANListen, fallback: defaultListen, options: n.cfg.LANOptions,
+		key: key, listen: n.cfg.LANListen, fallback: defaultListen, transports: transports,
 		local: true, low: max(1, n.cfg.ConnLow/2), high: max(1, n.cfg.ConnHigh/2),
 	}, rm, n.guard, n.notifiee())
 	if err != nil {

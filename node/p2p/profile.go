@@ -76,6 +76,10 @@ func (n *Net) reachOptions() []libp2p.Option {
 	if n.cfg.LANOnly {
 		return nil
 	}
+	if n.proxy != nil {
+		// What others could dial back to or punch a hole for, is the proxy.
+		return []libp2p.Option{libp2p.EnableRelay(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.ForceReachabilityPrivate()}
+	}
 	opts := []libp2p.Option{
 		libp2p.EnableRelay(),
 		libp2p.EnableHolePunching(holepunch.WithAddrFilter(punchFilter{})),

@@ -95,10 +95,10 @@ func (r *reach) forget() {
 
 // verdict is the profile's, or what others found.
 func (n *Net) verdict() Verdict {
-	switch n.cfg.Profile {
-	case Server:
+	switch {
+	case n.cfg.Profile == Server:
 		return Public
-	case Client:
+	case n.cfg.Profile == Client || n.proxy != nil:
 		return Private
 	}
 	n.reach.mu.Lock()
@@ -120,7 +120,7 @@ func (n *Net) Reachability() Reachability {
 	if h == nil || n.cfg.LANOnly {
 		return Reachability{Verdict: Unknown}
 	}
-	out := Reachability{Verdict: n.verdict(), Forced: n.cfg.Profile != Home, Relays: n.relays.held()}
+	out := Reachability{Verdict: n.verdict(), Forced: n.cfg.Profile != Home || n.proxy != nil, Relays: n.relays.held()}
 	public := slices.DeleteFunc(n.directAddrs(h), func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 	n.reach.mu.Lock()
 	router := n.reach.router

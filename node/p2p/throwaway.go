@@ -13,8 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -62,14 +60,11 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
-	if n.cfg.Throwaway != nil {
-		opts = append(opts, n.cfg.Throwaway()...)
-	} else {
-		opts = append(opts,
-			libp2p.Transport(quic.NewTransport),
-			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		)
+	transports, err := n.throwawayTransports()
+	if err != nil {
+		return err
 	}
+	opts = append(opts, transports...)
 	lh, err := libp2p.New(opts...)
 	if err != nil {
 		return fmt.Errorf("throwaway host: %w", err)
@@ -101,6 +96,14 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		return err
 	}
 	return nil
+}
+
+// throwawayTransports are those of the main host: through the proxy where it has one.
+func (n *Net) throwawayTransports() ([]libp2p.Option, error) {
+	if n.cfg.Throwaway != nil {
+		return n.cfg.Throwaway(), nil
+	}
+	return n.transports()
 }
 
 // chance returns a number from 0 to below n that nobody can foresee.
