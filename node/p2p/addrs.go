@@ -207,6 +207,20 @@ func (n *Net) Addrs() []ma.Multiaddr {
 	return out[:min(len(out), MaxAddrs)]
 }
 
+// interfaceAddrs are the main host's own, whatever others found out about them.
+func (n *Net) interfaceAddrs() []ma.Multiaddr {
+	h := n.host(mainHost)
+	if h == nil {
+		return nil
+	}
+	addrs, err := h.Network().InterfaceListenAddresses()
+	if err != nil {
+		return nil
+	}
+	slices.SortFunc(addrs, ma.Multiaddr.Compare)
+	return addrs
+}
+
 // directAddrs is Addrs without those over relays.
 func (n *Net) directAddrs(h *p2pHost) []ma.Multiaddr {
 	out := n.reach.withoutUnreachable(advertisable(h.allAddrs(), n.cfg.LANOnly))

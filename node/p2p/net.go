@@ -324,8 +324,14 @@ func (n *Net) each(ctx context.Context, which int, f func(context.Context, *p2pH
 func (n *Net) deliver(ctx context.Context) {
 	tick := time.NewTicker(addrsPoll)
 	defer tick.Stop()
-	last := ""
+	last, was := "", ""
 	for {
+		if now := fmt.Sprint(n.interfaceAddrs()); now != was {
+			if was != "" {
+				n.FindRelays()
+			}
+			was = now
+		}
 		if now := fmt.Sprint(n.Addrs(), n.Reachability().key()); now != last {
 			last = now
 			if d := n.dht.Load(); d != nil {

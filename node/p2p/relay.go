@@ -31,6 +31,9 @@ const (
 	relayMessage = 4096
 	// reserveTime is how long a relay has for a reservation, dialling included.
 	reserveTime = 10 * time.Second
+	// confirmTime is how long one that is held already has, where the network may have
+	// changed under the connection.
+	confirmTime = 4 * time.Second
 	// maxTerm is the longest term believed, and what is taken for the term where the
 	// relay's clock and ours differ by more.
 	maxTerm = 2 * time.Hour
@@ -65,6 +68,7 @@ type relays struct {
 	mu    sync.Mutex // guards all below
 	have  map[peer.ID]*reservation
 	tried map[peer.ID]*RelayTry
+	doubt bool // the network has changed: what is held may be gone
 }
 
 type reservation struct {
@@ -119,6 +123,15 @@ func (r *relays) offers(p peer.ID) {
 	r.signal()
 }
 
+// confirm notes a new term, unless the reservation is lost meanwhile.
+func (r *relays) confirm(v *reservation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.have[v.Peer] != nil {
+		r.have[v.Peer] = v
+	}
+}
+
 // lost ends the reservation with p, and reports whether there was one.
 func (r *relays) lost(n *Net, p peer.ID) bool {
 	r.mu.Lock()
@@ -151,11 +164,14 @@ func (n *Net) RelayTries() []RelayTry {
 	return out
 }
 
-// FindRelays asks all relays again at once, those that refused included: after the
-// network has changed, or Config.Relays has something new.
+// FindRelays asks all relays again at once, those that refused included, and gives up
+// what is held where the relay does not confirm it within a few seconds: after a sleep,
+// or when Config.Relays has something new. The Net does it by itself when its
+// addresses change.
 func (n *Net) FindRelays() {
 	n.relays.mu.Lock()
 	clear(n.relays.tried)
+	n.relays.doubt = true
 	n.relays.mu.Unlock()
 	n.relays.signal()
 }
@@ -210,7 +226,9 @@ func earlier(a, b time.Time) time.Time {
 // run out instead: what it told contacts stays true as long.
 func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
 	n.relays.mu.Lock()
-	due := slices.DeleteFunc(slices.Collect(maps.Values(n.relays.have)), func(v *reservation) bool { return now.Before(v.renew) })
+	doubt := n.relays.doubt
+	n.relays.doubt = false
+	due := slices.DeleteFunc(slices.Collect(maps.Values(n.relays.have)), func(v *reservation) bool { return !doubt && now.Before(v.renew) })
 	n.relays.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, v := range due {
@@ -221,7 +239,20 @@ func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
 			}
 			continue
 		}
-		wg.Go(func() { n.askRelay(ctx, h, peer.AddrInfo{ID: v.Peer}) })
+		wg.Go(func() {
+			if !doubt {
+				n.askRelay(ctx, h, peer.AddrInfo{ID: v.Peer})
+				return
+			}
+			quick, cancel := context.WithTimeout(ctx, confirmTime)
+			defer cancel()
+			if got, err := n.reserve(quick, peer.AddrInfo{ID: v.Peer}); err == nil {
+				n.relays.confirm(got)
+			} else if ctx.Err() == nil && n.relays.lost(n, v.Peer) {
+				n.ClosePeer(v.Peer) // the next one is dialled from where we are now
+				n.events.signal()
+			}
+		})
 	}
 	wg.Wait()
 }

@@ -198,3 +198,35 @@ func TestLibrarysWSS(t *testing.T) {
 }
 
 func insecureTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
+
+// TestCircuitOverWSS: a relay is reached as any peer is, and the path says both.
+func TestCircuitOverWSS(t *testing.T) {
+	relay := start(t, Config{Profile: Server, Listen: []ma.Multiaddr{loopQUIC, loopTCP}})
+	relayID, _ := relay.PeerIDs()
+	b := start(t, Config{Profile: Client, Listen: []ma.Multiaddr{loopTCP}})
+	id, _ := b.PeerIDs()
+	// The relay has no public address here, so nothing is announced; the slot is there.
+	if _, err := b.reserve(t.Context(), infoOf(relayID, addrOf(t, relay, "tcp"))); err == nil || !strings.Contains(err.Error(), "no public address") {
+		t.Fatal(err)
+	}
+	over := addrOf(t, relay, "wss").Encapsulate(ma.StringCast("/p2p/" + relayID.String() + "/p2p-circuit"))
+	a := start(t, Config{Profile: Client, Listen: []ma.Multiaddr{loopTCP}})
+	if _, err := a.Dial(t.Context(), id, []ma.Multiaddr{over}); err == nil {
+		t.Error("b lets others in over a relay that it does not hold")
+	}
+	b.guard.relay(relayID, true)
+	path, err := a.Dial(t.Context(), id, []ma.Multiaddr{over})
+	if err != nil {
+		t.Fatal(details(err))
+	}
+	if path.Route != Relayed || path.Relay != relayID || path.Transport != "wss" || !path.Addr.Equal(over) {
+		t.Errorf("path %+v", path)
+	}
+	if err := say(t.Context(), a, id, "over wss and a relay"); err != nil {
+		t.Error(err)
+	}
+	me, _ := a.PeerIDs()
+	if back, ok := b.Connected(me); !ok || back.Route != Relayed || back.Transport != "tcp" || back.Relay != relayID || !back.Inbound {
+		t.Errorf("the other side: %+v", back)
+	}
+}

@@ -287,3 +287,52 @@ func TestIdleHomeIsCheap(t *testing.T) {
 		}
 	})
 }
+
+// TestRelaysAreConfirmed: after a sleep or a change of network, what was held is asked
+// about, and an invite tells the truth again within seconds, where QUIC alone would
+// notice after half a minute.
+func TestRelaysAreConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		servers := []*up{server(t, n, 0, p2p.Config{}), server(t, n, 1, p2p.Config{})}
+		b, w := walled(t, n, 2, p2p.Config{}, servers...)
+		w.until(t, b, "both relays", time.Minute, func(r p2p.Reachability) bool { return len(r.Relays) == 2 })
+		before := b.Reachability().Relays[0].Until
+		time.Sleep(time.Minute)
+		b.FindRelays()
+		time.Sleep(time.Second)
+		if r := b.Reachability(); len(r.Relays) != 2 || !r.Relays[0].Until.After(before) {
+			t.Errorf("confirmed: %+v", r)
+		}
+		n.Cut([]int{2}, []int{0})
+		b.FindRelays()
+		within(t, "one lost", w.until(t, b, "one lost", time.Minute, func(r p2p.Reachability) bool { return len(r.Relays) == 1 }), 0, 5*time.Second)
+		if r := b.Reachability().Relays[0]; r.Peer != servers[1].id {
+			t.Errorf("the wrong one was given up: %v", r.Peer)
+		}
+		n.Heal()
+		took := w.until(t, b, "back", 2*time.Minute, func(r p2p.Reachability) bool { return len(r.Relays) == 2 })
+		t.Logf("back after %v", took)
+		within(t, "back", took, 0, time.Minute)
+	})
+}
+
+// TestNoPublicPeer covers H61: without anybody who could dial back or relay, the node
+// runs, says that it does not know, and keeps what it is told.
+func TestNoPublicPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		a, _ := walled(t, n, 0, p2p.Config{})
+		b := start(t, n, 1, p2p.Config{Profile: p2p.Client})
+		if err := a.say(t.Context(), b, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if r := a.Reachability(); r.Verdict != p2p.Unknown || r.Internet() || len(a.RelayTries()) > 0 {
+			t.Errorf("%+v, %v", r, a.RelayTries())
+		}
+		if _, ok := a.BestAddr(p2p.Internet); ok {
+			t.Error("an address that nobody has tried")
+		}
+	})
+}

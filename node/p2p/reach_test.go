@@ -1,0 +1,93 @@
+package p2p
+
+import (
+	"testing"
+
+	lpevent "github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// router is a router that opens ports, or says so.
+type router struct{ to ma.Multiaddr }
+
+func (r router) GetMapping(a ma.Multiaddr) ma.Multiaddr {
+	if _, transport := direct(a); transport != "quic" {
+		return nil
+	}
+	return r.to
+}
+
+// TestRouterLies covers H120: what a router says it opened is shown as that, and is
+// no address for an invite until somebody dialled it back.
+func TestRouterLies(t *testing.T) {
+	mapped := ma.StringCast("/ip4/8.8.8.8/udp/4001/quic-v1")
+	rec := newRecorder()
+	n := start(t, Config{Listen: []ma.Multiaddr{loopQUIC, loopTCP}, Handler: rec})
+	await(t, "first address event", rec.addrs)
+	n.reach.setRouter(router{mapped})
+	r := n.Reachability()
+	if len(r.Mapped) != 1 || !r.Mapped[0].Equal(mapped) || r.Internet() {
+		t.Errorf("%+v", r)
+	}
+	if a, ok := n.BestAddr(Internet); ok {
+		t.Errorf("an invite with %v, which only the router vouches for", a)
+	}
+	n.reach.mu.Lock()
+	n.reach.unreachable = []ma.Multiaddr{mapped}
+	n.reach.mu.Unlock()
+	if got := n.reach.withoutUnreachable([]ma.Multiaddr{mapped}); len(got) != 0 {
+		t.Errorf("still told to contacts: %v", got)
+	}
+}
+
+// TestObserve: each event changes what it is about, and the handler is told.
+func TestObserve(t *testing.T) {
+	rec := newRecorder()
+	n := start(t, Config{Listen: []ma.Multiaddr{loopTCP}, Handler: rec})
+	await(t, "first address event", rec.addrs)
+	for _, tc := range []struct {
+		event any
+		ok    func(Reachability) bool
+	}{
+		{lpevent.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate}, func(r Reachability) bool { return r.Verdict == Private }},
+		{lpevent.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic}, func(r Reachability) bool { return r.Verdict == Public }},
+		{lpevent.EvtLocalReachabilityChanged{Reachability: network.ReachabilityUnknown}, func(r Reachability) bool { return r.Verdict == Unknown }},
+		{
+			lpevent.EvtNATDeviceTypeChanged{TransportProtocol: network.NATTransportUDP, NatDeviceType: network.NATDeviceTypeEndpointDependent},
+			func(r Reachability) bool { return r.Symmetric },
+		},
+		{
+			lpevent.EvtNATDeviceTypeChanged{TransportProtocol: network.NATTransportUDP, NatDeviceType: network.NATDeviceTypeEndpointIndependent},
+			func(r Reachability) bool { return !r.Symmetric },
+		},
+	} {
+		n.observe(tc.event)
+		await(t, "address event", rec.addrs)
+		if r := n.Reachability(); !tc.ok(r) {
+			t.Errorf("%+v: %+v", tc.event, r)
+		}
+	}
+}
+
+// TestLANOnlyIsNotReachable: none of it where only the LAN is spoken to.
+func TestLANOnlyIsNotReachable(t *testing.T) {
+	n := start(t, Config{Profile: LANProfile, Listen: []ma.Multiaddr{loopQUIC, loopTCP}})
+	if r := n.Reachability(); r.Internet() || r.Verdict != Unknown {
+		t.Errorf("%+v", r)
+	}
+	for _, id := range n.host(mainHost).Mux().Protocols() {
+		switch id {
+		case "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", echoID:
+		default:
+			t.Errorf("answers %s", id)
+		}
+	}
+	relay := ma.StringCast("/ip4/192.168.1.1/tcp/1/p2p/" + newID(t).String() + "/p2p-circuit")
+	if _, err := n.Dial(t.Context(), newID(t), []ma.Multiaddr{relay}); err == nil {
+		t.Error("dials over a relay")
+	}
+	if _, err := (&hostGuard{local: true}).OpenConnection(network.DirOutbound, false, relay); err == nil {
+		t.Error("a relay with a private address is let through")
+	}
+}
