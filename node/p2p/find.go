@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ const (
 type proxies struct {
 	mu   sync.Mutex // guards all below
 	used []peer.ID  // oldest first
-	puts map[rv.Period]peer.ID
+	puts map[rv.Period][]peer.ID
 	// clocks are what servers said of the time, oldest first
 	clocks []said
 }
@@ -209,24 +210,17 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 	return reply, err
 }
 
-// PublishRecord puts a record through one random server, and another one if that
-// fails; never through the one that took the record of another day, if there is a
-// choice. Errors: those of rv.Verify, ErrNoProxy, ErrClosed, ctx.Err(), or that of the
-// last attempt.
+// PublishRecord puts a record through one random server, and asks another one whether
+// it is there: a server that lies says yes and stores nothing. It goes on with others
+// until one has seen the record, and is content if one took it and none was left to
+// ask. Servers that saw the record of another day are taken last. Errors: those of
+// rv.Verify, ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
 func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) error {
 	stamp, err := rv.Verify(point, record)
 	if err != nil {
 		return err
 	}
-	n.proxies.mu.Lock()
-	var avoid []peer.ID
-	for p, id := range n.proxies.puts {
-		if p != stamp.Period {
-			avoid = append(avoid, id)
-		}
-	}
-	n.proxies.mu.Unlock()
-	servers := n.choose(proxyTries, avoid...)
+	servers := n.choose(proxyTries, n.proxies.others(stamp.Period)...)
 	if len(servers) == 0 {
 		d := n.dht.Load()
 		if d == nil || !d.serving.Load() {
@@ -234,34 +228,71 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 		}
 		return d.putRecord(ctx, point, record)
 	}
+	took, seen := false, false
 	for _, s := range servers {
-		_, err = n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
-			return rv.Put(ctx, st, record, point)
-		})
+		if took {
+			seen, err = n.isThere(ctx, s, point, record)
+		}
+		if !seen && (!took || err == nil) {
+			_, err = n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+				return rv.Put(ctx, st, record, point)
+			})
+			took = took || err == nil
+		}
 		if err == nil {
 			n.proxies.put(stamp.Period, s.ID)
+		}
+		if seen {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
+	if took {
+		return nil
+	}
 	return err
 }
 
-// put notes who took the record of a period; those of long ago are forgotten.
+// isThere asks a server for a record that another one has taken.
+func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, point rv.Point, record []byte) (bool, error) {
+	reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+		return rv.Get(ctx, st, point)
+	})
+	if err != nil || reply.Record == nil {
+		return false, err
+	}
+	return bytes.Equal(reply.Record, record) || rv.Select([][]byte{reply.Record, record}) == 0, nil
+}
+
+// put notes who has seen the record of a period; those of long ago are forgotten.
 func (p *proxies) put(period rv.Period, id peer.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.puts == nil {
-		p.puts = make(map[rv.Period]peer.ID)
+		p.puts = make(map[rv.Period][]peer.ID)
 	}
-	p.puts[period] = id
+	if !slices.Contains(p.puts[period], id) && len(p.puts[period]) < maxUsed {
+		p.puts[period] = append(p.puts[period], id)
+	}
 	for old := range p.puts {
 		if old+2 < period {
 			delete(p.puts, old)
 		}
 	}
+}
+
+// others returns who has seen the record of another period.
+func (p *proxies) others(period rv.Period) (out []peer.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for other, ids := range p.puts {
+		if other != period {
+			out = append(out, ids...)
+		}
+	}
+	return out
 }
 
 // serveProxy answers one request for a record, if this node is a server of the DHT.

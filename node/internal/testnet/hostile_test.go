@@ -19,7 +19,7 @@ import (
 )
 
 // raw is a hostile machine: libp2p with nothing of ours in it and no scruples.
-func raw(t testing.TB, h *Host) host.Host {
+func raw(t testing.TB, h *Host, more ...libp2p.Option) host.Host {
 	t.Helper()
 	opts := append(h.Options(),
 		libp2p.ListenAddrs(h.Addr),
@@ -28,7 +28,7 @@ func raw(t testing.TB, h *Host) host.Host {
 		libp2p.DisableRelay(),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.ResourceManager(&network.NullResourceManager{}))
-	out, err := libp2p.New(opts...)
+	out, err := libp2p.New(append(opts, more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

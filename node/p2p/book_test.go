@@ -1,0 +1,135 @@
+package p2p
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	dssync "github.com/ipfs/go-datastore/sync"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// serverAt returns somebody new at an address.
+func serverAt(t testing.TB, format string, args ...any) peer.AddrInfo {
+	t.Helper()
+	_, pub, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf(format, args...))}}
+}
+
+// TestBookIsDiverseAndBounded: one network fills its part and no more, strangers push
+// nobody out that the owner named, and the size is bounded.
+func TestBookIsDiverseAndBounded(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	b := newBook(nil, slog.New(slog.DiscardHandler), at.now)
+	mine := serverAt(t, "/ip4/9.9.0.1/udp/443/quic-v1")
+	b.add(mine, FromUser)
+	for i := range 500 {
+		b.add(serverAt(t, "/ip4/9.9.%d.1/udp/1/quic-v1", i%250), FromDHT)
+	}
+	if n := len(b.known); n != maxBookGroup || b.known[mine.ID] == nil {
+		t.Errorf("one /16 fills %d entries, want %d and the owner's among them", n, maxBookGroup)
+	}
+	for i := range 500 {
+		b.add(serverAt(t, "/ip4/%d.%d.0.1/udp/1/quic-v1", 11+i/200, i%200), FromDHT)
+	}
+	if n := len(b.known); n != MaxBook || b.known[mine.ID] == nil {
+		t.Errorf("%d entries, want %d and the owner's among them", n, MaxBook)
+	}
+	// What a stranger says about the owner's server changes nothing.
+	b.add(peer.AddrInfo{ID: mine.ID, Addrs: serverAt(t, "/ip4/66.6.6.6/udp/1/quic-v1").Addrs}, FromDHT)
+	if got := b.known[mine.ID].Peer.Addrs; len(got) != 1 || !got[0].Equal(mine.Addrs[0]) {
+		t.Errorf("the owner's server is now at %v", got)
+	}
+	networks := map[any]bool{}
+	for _, c := range b.candidates(20, func(peer.ID) bool { return false }) {
+		networks[wideGroup(c.Addrs[0])] = true
+	}
+	if len(networks) != 20 {
+		t.Errorf("20 candidates of %d networks, want each of another", len(networks))
+	}
+	// No relays, names or rubbish.
+	n := len(b.known)
+	b.add(peer.AddrInfo{ID: "rsa", Addrs: mine.Addrs}, FromDHT)
+	b.add(serverAt(t, "/ip4/8.8.8.8/udp/1/quic-v1/p2p/%s/p2p-circuit", mine.ID), FromUser)
+	b.add(serverAt(t, "/dns4/example.org/tcp/1"), FromDHT)
+	if len(b.known) > n {
+		t.Error("a relay, a name or another kind of key got in")
+	}
+}
+
+// TestDeadServersFallBehindAndOut.
+func TestDeadServersFallBehindAndOut(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	b := newBook(nil, slog.New(slog.DiscardHandler), at.now)
+	good, never, once, mine := serverAt(t, "/ip4/11.1.0.1/tcp/1"), serverAt(t, "/ip4/12.1.0.1/tcp/1"), serverAt(t, "/ip4/13.1.0.1/tcp/1"), serverAt(t, "/ip4/14.1.0.1/tcp/1")
+	for _, i := range []peer.AddrInfo{good, never, once} {
+		b.add(i, FromDHT)
+	}
+	b.add(mine, FromUser)
+	b.worked(good.ID)
+	b.worked(once.ID)
+	for range 3 {
+		b.failed(never.ID)
+		b.failed(once.ID)
+		b.failed(mine.ID)
+	}
+	if l := b.list(); l[0].Peer.ID != good.ID || l[1].Source != FromUser || l[3].Peer.ID != never.ID {
+		t.Errorf("order: %v", l)
+	}
+	b.failed(never.ID)
+	if b.known[never.ID] != nil {
+		t.Error("a server that never answered stays after 4 attempts")
+	}
+	for range 20 {
+		b.failed(once.ID)
+		b.failed(mine.ID)
+	}
+	if b.known[once.ID] == nil {
+		t.Error("one that answered a minute ago went")
+	}
+	at.at = at.at.Add(deadAfter + time.Hour)
+	b.failed(once.ID)
+	b.failed(mine.ID)
+	if b.known[once.ID] != nil || b.known[mine.ID] == nil {
+		t.Error("two weeks later the silent one should have gone, and the owner's have stayed")
+	}
+}
+
+// TestBookSurvivesARestart, and a damaged one is an empty one.
+func TestBookSurvivesARestart(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	disk := dssync.MutexWrap(ds.NewMapDatastore())
+	log := slog.New(slog.DiscardHandler)
+	b := newBook(disk, log, at.now)
+	one, two := serverAt(t, "/ip4/11.1.0.1/tcp/1"), serverAt(t, "/ip6/2001:4860::1/udp/1/quic-v1")
+	b.add(one, FromContact)
+	b.add(two, FromDHT)
+	b.worked(two.ID)
+	b.failed(one.ID)
+	b.save(t.Context(), at.at, true)
+	again := newBook(disk, log, at.now)
+	again.load(t.Context())
+	if got, want := fmt.Sprint(again.list()), fmt.Sprint(b.list()); got != want || again.private() {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	if err := disk.Put(t.Context(), bookKey, []byte(`[{"Peer":`)); err != nil {
+		t.Fatal(err)
+	}
+	again = newBook(disk, log, at.now)
+	again.load(t.Context())
+	if len(again.known) != 0 {
+		t.Error("a damaged book was read")
+	}
+}
