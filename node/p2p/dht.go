@@ -10,7 +10,6 @@ import (
 
 	kad "github.com/libp2p/go-libp2p-kad-dht"
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
-	"github.com/libp2p/go-libp2p-kbucket/peerdiversity"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -95,16 +94,17 @@ func (n *Net) openDHT(ctx context.Context, h *p2pHost) (*dht, error) {
 		kad.RoutingTableFilter(func(_ any, p peer.ID) bool { return isEd25519(p) && h.conn(p) != nil }),
 		kad.RoutingTablePeerDiversityFilter(&diversity{host: h, groups: make(map[peer.ID]netip.Prefix)}),
 		kad.OnRequestHook(d.onRequest),
-		// 10 minutes is kad-dht's own; a home that is asked nothing need not look that often.
-		kad.RoutingTableRefreshPeriod(10 * time.Minute),
-		kad.Mode(kad.ModeServer),
+		// run does it: by itself kad-dht would look around every 2 minutes for as long as
+		// the network has fewer than 11 servers.
+		kad.DisableAutoRefresh(), kad.RoutingTableRefreshPeriod(d.refreshEvery() / 2),
 	}
 	switch n.cfg.Profile {
 	case Server:
+		opts = append(opts, kad.Mode(kad.ModeServer))
 	case Client:
-		opts = append(opts, kad.Mode(kad.ModeClient), kad.DisableAutoRefresh())
+		opts = append(opts, kad.Mode(kad.ModeClient))
 	default:
-		opts = append(opts, kad.Mode(kad.ModeAuto), kad.RoutingTableRefreshPeriod(time.Hour))
+		opts = append(opts, kad.Mode(kad.ModeAuto))
 	}
 	k, err := kad.New(context.WithoutCancel(ctx), d.host, opts...)
 	if err != nil {
@@ -235,73 +235,6 @@ func (d *dht) proxyRate(from ma.Multiaddr, put bool, now time.Time) bool {
 	return b != nil && b.take(now, 1/every.Seconds(), float64(burst))
 }
 
-// diversity keeps the routing table from being filled out of one subnet. It goes by
-// the address of the connection, not by what a peer says, and by /24 and /48:
-// kad-dht's own groups are far larger, and one for most of IPv6.
-type diversity struct {
-	host   *p2pHost
-	mu     sync.Mutex // guards groups
-	groups map[peer.ID]netip.Prefix
-	cpls   map[peer.ID]int
-}
-
-// PeerAddresses implements [peerdiversity.PeerIPGroupFilter]. One address is enough:
-// a peer counts once.
-func (f *diversity) PeerAddresses(p peer.ID) []ma.Multiaddr {
-	if c := f.host.conn(p); c != nil {
-		return []ma.Multiaddr{c.RemoteMultiaddr()}
-	}
-	return nil
-}
-
-func (f *diversity) group(p peer.ID) (netip.Prefix, bool) {
-	c := f.host.conn(p)
-	if c == nil {
-		return netip.Prefix{}, false
-	}
-	return subnetOf(c.RemoteMultiaddr()) // loopback has none
-}
-
-// Allow implements [peerdiversity.PeerIPGroupFilter].
-func (f *diversity) Allow(g peerdiversity.PeerGroupInfo) bool {
-	prefix, ok := f.group(g.Id)
-	if !ok {
-		return f.host.conn(g.Id) != nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	table, bucket := 0, 0
-	for p, other := range f.groups {
-		if other == prefix {
-			table++
-			if f.cpls[p] == g.Cpl {
-				bucket++
-			}
-		}
-	}
-	return table < maxDHTGroup && bucket < maxDHTBucket
-}
-
-// Increment implements [peerdiversity.PeerIPGroupFilter].
-func (f *diversity) Increment(g peerdiversity.PeerGroupInfo) {
-	if prefix, ok := f.group(g.Id); ok {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.cpls == nil {
-			f.cpls = make(map[peer.ID]int)
-		}
-		f.groups[g.Id], f.cpls[g.Id] = prefix, g.Cpl
-	}
-}
-
-// Decrement implements [peerdiversity.PeerIPGroupFilter].
-func (f *diversity) Decrement(g peerdiversity.PeerGroupInfo) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.groups, g.Id)
-	delete(f.cpls, g.Id)
-}
-
 // noProviders stands where kad-dht would keep who has which file.
 type noProviders struct{}
 
@@ -327,154 +260,4 @@ func (n *Net) DHTPeers() int {
 func (n *Net) DHTServer() bool {
 	d := n.dht.Load()
 	return d != nil && d.serving.Load()
-}
-
-// How the routing table is kept filled.
-const (
-	// thinTable: with fewer servers than this, those of the book are dialled.
-	thinTable = 8
-	// joinAtOnce is how many of them at a time.
-	joinAtOnce  = 3
-	joinTimeout = 10 * time.Second
-	// joinRetry is the first pause after an attempt that helped nothing; it doubles
-	// up to joinRetryMax, with a quarter of chance. A new network ends it.
-	joinRetry    = 2 * time.Second
-	joinRetryMax = 10 * time.Minute
-	// clientRefresh is how often a client looks for servers it does not know, if it
-	// knows enough.
-	clientRefresh = 24 * time.Hour
-	sweepEvery    = time.Minute
-	storeSweep    = time.Hour
-)
-
-// kick has the DHT look for servers at once: the network has changed, or somebody
-// was named.
-func (d *dht) kick() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run keeps the routing table filled and the book and the store tidy until ctx ends.
-func (d *dht) run(ctx context.Context) {
-	var wg sync.WaitGroup
-	wg.Go(func() { d.tidy(ctx) })
-	defer wg.Wait()
-	pause := joinRetry
-	var looked time.Time
-	for ctx.Err() == nil {
-		wait := sweepEvery
-		thin := d.size() < thinTable
-		if d.net.cfg.Profile == Client {
-			thin = d.net.book.fresh() < thinTable
-			thin = thin || time.Since(looked) >= clientRefresh
-		}
-		if thin {
-			before := d.size()
-			if d.join(ctx) {
-				looked = time.Now()
-			}
-			d.learn()
-			if d.size() > before {
-				pause = joinRetry
-			}
-			wait = pause + chance(pause/4)
-			pause = min(2*pause, joinRetryMax)
-		} else {
-			pause = joinRetry
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		case <-d.wake:
-			pause = joinRetry
-		}
-	}
-}
-
-// join dials some servers of the book, asks those that answer for others, and
-// reports whether anybody answered.
-func (d *dht) join(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*joinTimeout)
-	defer cancel()
-	var up atomic.Int32
-	var wg sync.WaitGroup
-	for _, info := range d.net.book.candidates(joinAtOnce, func(p peer.ID) bool { return p == d.net.self() || d.knows(p) }) {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-			defer cancel()
-			d.host.touch(info.ID)
-			if err := d.dial(ctx, info); err != nil {
-				d.net.book.failed(info.ID)
-				return
-			}
-			// Who does not serve the DHT helps nobody; identify tells.
-			if _, err := d.msg.GetClosestPeers(ctx, info.ID, d.net.self()); err != nil {
-				d.net.book.failed(info.ID)
-				return
-			}
-			d.net.book.worked(info.ID)
-			up.Add(1)
-		})
-	}
-	wg.Wait()
-	if up.Load() == 0 {
-		return false
-	}
-	select {
-	case <-d.kad.Load().RefreshRoutingTable():
-	case <-ctx.Done():
-	}
-	return true
-}
-
-// dial connects the main host with a server.
-func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
-	h := d.net.host(mainHost)
-	if h == nil {
-		return ErrClosed
-	}
-	if h.conn(info.ID) != nil {
-		return nil
-	}
-	d.net.dials.begin(info.ID)
-	defer d.net.dials.end(info.ID)
-	return h.dial(ctx, info.ID, info.Addrs)
-}
-
-// learn writes the routing table into the book.
-func (d *dht) learn() {
-	ps := d.host.Host.Peerstore()
-	for _, p := range d.kad.Load().RoutingTable().ListPeers() {
-		if addrs := d.dialable(ps.Addrs(p)); len(addrs) > 0 {
-			d.net.book.add(peer.AddrInfo{ID: p, Addrs: addrs}, FromDHT)
-			if d.host.Network().Connectedness(p) == network.Connected {
-				d.net.book.worked(p)
-			}
-		}
-	}
-}
-
-// tidy closes idle connections and forgets what is old.
-func (d *dht) tidy(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	swept := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			d.learn()
-			d.host.sweep(now)
-			d.net.book.save(ctx, now, false)
-			if now.Sub(swept) >= storeSweep {
-				swept = now
-				if err := d.store.expire(ctx); err != nil {
-					d.net.log.Warn("old records stay", "err", err)
-				}
-			}
-		}
-	}
 }

@@ -138,7 +138,7 @@ func TestFoundByRecordAlone(t *testing.T) {
 		pub := start(t, n, size, knowing(p2p.Config{}, all[1]))
 		fin := start(t, n, size+1, knowing(p2p.Config{}, all[2]))
 		time.Sleep(time.Minute)
-		const contacts = 25
+		contacts := min(size, 100) / 3
 		var puts, gets []time.Duration
 		for i := range contacts {
 			point, record := newDevice(i).now(t, 1)

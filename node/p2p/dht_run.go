@@ -1,0 +1,179 @@
+package p2p
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// How the routing table is kept filled.
+const (
+	// thinTable: with fewer servers than this, those of the book are dialled.
+	thinTable = 8
+	// joinAtOnce is how many of them at a time.
+	joinAtOnce  = 3
+	joinTimeout = 10 * time.Second
+	// joinRetry is the first pause after an attempt that helped nothing; it doubles up
+	// to joinRetryMax, or to the refresh below where the network is just small, with a
+	// quarter of chance. A new network ends it.
+	joinRetry    = 2 * time.Second
+	joinRetryMax = 10 * time.Minute
+	// How often the routing table is looked through: what a server knows serves all, a
+	// home must know where to go, and a client only whom to ask.
+	serverRefresh = 10 * time.Minute
+	homeRefresh   = time.Hour
+	clientRefresh = 12 * time.Hour
+
+	sweepEvery = time.Minute
+	storeSweep = time.Hour
+)
+
+// kick has the DHT look for servers at once: the network has changed, or somebody
+// was named.
+func (d *dht) kick() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refreshEvery is how often the routing table is looked through.
+func (d *dht) refreshEvery() time.Duration {
+	switch d.net.cfg.Profile {
+	case Server:
+		return serverRefresh
+	case Client:
+		return clientRefresh
+	}
+	return homeRefresh
+}
+
+// run keeps the routing table filled and the book and the store tidy until ctx ends.
+func (d *dht) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { d.tidy(ctx) })
+	defer wg.Wait()
+	pause, every := joinRetry, d.refreshEvery()
+	refreshed := time.Now()
+	for ctx.Err() == nil {
+		wait := every - time.Since(refreshed)
+		// A client keeps no table; it must know whom to ask.
+		before := d.size()
+		if d.net.cfg.Profile == Client {
+			before = d.net.book.fresh()
+		}
+		if before < thinTable || wait <= 0 {
+			if d.join(ctx) {
+				refreshed = time.Now()
+			}
+			d.learn()
+			if d.size() > before {
+				pause = joinRetry
+			}
+			wait = pause + chance(pause/4)
+			longest := joinRetryMax
+			if d.size() > 0 || before > 0 {
+				longest = every
+			}
+			pause = min(2*pause, longest)
+		} else {
+			pause = joinRetry
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(wait, every)):
+		case <-d.wake:
+			pause = joinRetry
+		}
+	}
+}
+
+// join dials some servers of the book, asks those that answer for others, and
+// reports whether anybody answered.
+func (d *dht) join(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*joinTimeout)
+	defer cancel()
+	var up atomic.Int32
+	var wg sync.WaitGroup
+	for _, info := range d.net.book.candidates(joinAtOnce, func(p peer.ID) bool { return p == d.net.self() || d.knows(p) }) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+			defer cancel()
+			d.host.touch(info.ID)
+			if err := d.dial(ctx, info); err != nil {
+				d.net.book.failed(info.ID)
+				return
+			}
+			// Who does not serve the DHT helps nobody; identify tells.
+			if _, err := d.msg.GetClosestPeers(ctx, info.ID, d.net.self()); err != nil {
+				d.net.book.failed(info.ID)
+				return
+			}
+			d.net.book.worked(info.ID)
+			up.Add(1)
+		})
+	}
+	wg.Wait()
+	if up.Load() == 0 && d.size() == 0 {
+		return false
+	}
+	select {
+	case <-d.kad.Load().RefreshRoutingTable():
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// dial connects the main host with a server.
+func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
+	h := d.net.host(mainHost)
+	if h == nil {
+		return ErrClosed
+	}
+	if h.conn(info.ID) != nil {
+		return nil
+	}
+	d.net.dials.begin(info.ID)
+	defer d.net.dials.end(info.ID)
+	return h.dial(ctx, info.ID, info.Addrs)
+}
+
+// learn writes the routing table into the book.
+func (d *dht) learn() {
+	ps := d.host.Host.Peerstore()
+	for _, p := range d.kad.Load().RoutingTable().ListPeers() {
+		if addrs := d.dialable(ps.Addrs(p)); len(addrs) > 0 {
+			d.net.book.add(peer.AddrInfo{ID: p, Addrs: addrs}, FromDHT)
+			if d.host.Network().Connectedness(p) == network.Connected {
+				d.net.book.worked(p)
+			}
+		}
+	}
+}
+
+// tidy closes idle connections and forgets what is old.
+func (d *dht) tidy(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	swept := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			d.learn()
+			d.host.sweep(now)
+			d.net.book.save(ctx, now, false)
+			if now.Sub(swept) >= storeSweep {
+				swept = now
+				if err := d.store.expire(ctx); err != nil {
+					d.net.log.Warn("old records stay", "err", err)
+				}
+			}
+		}
+	}
+}
