@@ -9,12 +9,26 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// newDiversity watches the routing table of a host.
+func newDiversity(h *p2pHost) *diversity {
+	return &diversity{
+		groups: make(map[peer.ID]netip.Prefix), cpls: make(map[peer.ID]int),
+		addr: func(p peer.ID) ma.Multiaddr {
+			if c := h.conn(p); c != nil {
+				return c.RemoteMultiaddr()
+			}
+			return nil
+		},
+	}
+}
+
 // diversity keeps the routing table from being filled out of one subnet. It goes by
 // the address of the connection, not by what a peer says, and by /24 and /48:
 // kad-dht's own groups are far larger, and one for most of IPv6.
 type diversity struct {
-	host   *p2pHost
-	mu     sync.Mutex // guards groups
+	addr func(peer.ID) ma.Multiaddr // of the connection, nil if there is none
+
+	mu     sync.Mutex // guards groups and cpls, of those in the table
 	groups map[peer.ID]netip.Prefix
 	cpls   map[peer.ID]int
 }
@@ -22,25 +36,25 @@ type diversity struct {
 // PeerAddresses implements [peerdiversity.PeerIPGroupFilter]. One address is enough:
 // a peer counts once.
 func (f *diversity) PeerAddresses(p peer.ID) []ma.Multiaddr {
-	if c := f.host.conn(p); c != nil {
-		return []ma.Multiaddr{c.RemoteMultiaddr()}
+	if a := f.addr(p); a != nil {
+		return []ma.Multiaddr{a}
 	}
 	return nil
 }
 
+// group is the subnet of a peer; loopback has none.
 func (f *diversity) group(p peer.ID) (netip.Prefix, bool) {
-	c := f.host.conn(p)
-	if c == nil {
-		return netip.Prefix{}, false
+	if a := f.addr(p); a != nil {
+		return subnetOf(a)
 	}
-	return subnetOf(c.RemoteMultiaddr()) // loopback has none
+	return netip.Prefix{}, false
 }
 
 // Allow implements [peerdiversity.PeerIPGroupFilter].
 func (f *diversity) Allow(g peerdiversity.PeerGroupInfo) bool {
 	prefix, ok := f.group(g.Id)
 	if !ok {
-		return f.host.conn(g.Id) != nil
+		return f.addr(g.Id) != nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,9 +75,6 @@ func (f *diversity) Increment(g peerdiversity.PeerGroupInfo) {
 	if prefix, ok := f.group(g.Id); ok {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.cpls == nil {
-			f.cpls = make(map[peer.ID]int)
-		}
 		f.groups[g.Id], f.cpls[g.Id] = prefix, g.Cpl
 	}
 }

@@ -1,0 +1,154 @@
+package p2p
+
+import (
+	"bytes"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p-kbucket/peerdiversity"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/protocol/rv"
+)
+
+// loopback is where the tests of this package listen.
+var loopbackListen = []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1"), ma.StringCast("/ip4/127.0.0.1/tcp/0")}
+
+// TestThrowawayShowsNoKey: whom we look up through never sees our transport key, nor
+// the same key or port twice (threats.md H139). It goes over the real transports.
+func TestThrowawayShowsNoKey(t *testing.T) {
+	server := start(t, Config{Profile: Server, Listen: loopbackListen})
+	id, _ := server.PeerIDs()
+	n := start(t, Config{Profile: Client, Listen: loopbackListen, Bootstrap: []peer.AddrInfo{{ID: id, Addrs: server.Addrs()}}})
+	self, _ := n.PeerIDs()
+	var mu sync.Mutex
+	seen := map[peer.ID]bool{}
+	ports := map[string]bool{}
+	n.ClosePeer(id)
+	server.Handle(rv.ProxyID, Limits{}, func(s network.Stream) {
+		mu.Lock()
+		seen[s.Conn().RemotePeer()] = true
+		ports[s.Conn().RemoteMultiaddr().String()] = true
+		mu.Unlock()
+		server.serveProxy(s)
+	})
+	point, record := sealed(t, 1, rv.PeriodAt(time.Now()), 1)
+	if err := n.PublishRecord(t.Context(), point, record); err != nil {
+		t.Fatal(err)
+	}
+	const looks = 4
+	for range looks {
+		var got []byte
+		if err := n.FindRecord(t.Context(), point, func(b []byte, at time.Time) {
+			got = b
+			if d := time.Since(at); d < -2*time.Second || d > 2*time.Second {
+				t.Errorf("the server's clock is told %v off", d)
+			}
+		}); err != nil || !bytes.Equal(got, record) {
+			t.Fatalf("found %d bytes, %v", len(got), err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) != looks+1 || len(ports) != looks+1 || seen[self] {
+		t.Errorf("%d keys and %d ports for %d requests, own key among them: %v", len(seen), len(ports), looks+1, seen[self])
+	}
+	// The one who looks up for others is a server; we are not.
+	if !server.DHTServer() || n.DHTServer() {
+		t.Error("server and client changed places")
+	}
+	if err := server.throwaway(t.Context(), peer.AddrInfo{ID: self, Addrs: n.Addrs()}, rv.ProxyID, func(s network.Stream) error {
+		_, err := rv.Get(t.Context(), s, point)
+		return err
+	}); err == nil {
+		t.Error("a client looked up for somebody else")
+	}
+}
+
+// TestServersTellNoClientsAddress: what kad-dht is shown of the peer store has servers
+// in it and nobody else.
+func TestServersTellNoClientsAddress(t *testing.T) {
+	server := start(t, Config{Profile: Server, Listen: loopbackListen})
+	id, _ := server.PeerIDs()
+	info := []peer.AddrInfo{{ID: id, Addrs: server.Addrs()}}
+	other := start(t, Config{Profile: Server, Listen: loopbackListen, Bootstrap: info})
+	client := start(t, Config{Profile: Client, Listen: loopbackListen, Bootstrap: info})
+	for _, n := range []*Net{other, client} {
+		if _, err := n.Dial(t.Context(), id, server.Addrs()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oid, _ := other.PeerIDs()
+	cid, _ := client.PeerIDs()
+	d := server.dht.Load()
+	ps := d.host.Host.Peerstore()
+	for _, p := range []peer.ID{oid, cid} {
+		ps.AddAddr(p, loopbackListen[0], time.Hour)
+	}
+	if _, err := d.kad.Load().RoutingTable().TryAddPeer(oid, true, true); err != nil {
+		t.Fatal(err)
+	}
+	shown := d.host.Peerstore()
+	if len(shown.PeerInfo(oid).Addrs) == 0 {
+		t.Error("another server is not told about")
+	}
+	if got := shown.PeerInfo(cid).Addrs; len(got) > 0 {
+		t.Errorf("a client's address is told: %v", got)
+	}
+	// The addresses of the routing table outlive a connection, others do not.
+	server.ClosePeer(oid)
+	server.ClosePeer(cid)
+	if len(ps.Addrs(oid)) == 0 {
+		t.Error("a server's addresses went with its connection")
+	}
+}
+
+// TestTableIsDiverse covers threats.md H53: a subnet gets 3 places in the routing
+// table, 2 in one bucket.
+func TestTableIsDiverse(t *testing.T) {
+	f := &diversity{groups: make(map[peer.ID]netip.Prefix), cpls: make(map[peer.ID]int)}
+	where := make(map[peer.ID]ma.Multiaddr)
+	f.addr = func(p peer.ID) ma.Multiaddr { return where[p] }
+	in := 0
+	for i, c := range []struct {
+		addr string
+		cpl  int
+		want bool
+	}{
+		{"/ip4/9.9.9.1/udp/1/quic-v1", 0, true},
+		{"/ip4/9.9.9.2/udp/1/quic-v1", 0, true},
+		{"/ip4/9.9.9.3/udp/1/quic-v1", 0, false}, // third of its bucket
+		{"/ip4/9.9.9.4/udp/1/quic-v1", 1, true},
+		{"/ip4/9.9.9.5/udp/1/quic-v1", 2, false}, // fourth of the table
+		{"/ip4/9.9.8.1/udp/1/quic-v1", 0, true},
+		{"/ip6/2001:4860:1:1::1/udp/1/quic-v1", 0, true},
+		{"/ip6/2001:4860:1:2::1/udp/1/quic-v1", 0, true},
+		{"/ip6/2001:4860:1:3::1/udp/1/quic-v1", 0, false}, // one /48
+		{"/ip6/2001:4860:2::1/udp/1/quic-v1", 0, true},
+		{"/ip4/127.0.0.1/udp/1/quic-v1", 0, true},
+		{"/ip4/127.0.0.1/udp/2/quic-v1", 0, true},
+		{"/ip4/127.0.0.1/udp/3/quic-v1", 0, true},
+	} {
+		p := peer.ID(rune('a' + i))
+		where[p] = ma.StringCast(c.addr)
+		g := peerdiversity.PeerGroupInfo{Id: p, Cpl: c.cpl}
+		if got := f.Allow(g); got != c.want {
+			t.Errorf("%s in bucket %d: got %v, want %v", c.addr, c.cpl, got, c.want)
+		} else if got {
+			f.Increment(g)
+			in++
+		}
+	}
+	f.Decrement(peerdiversity.PeerGroupInfo{Id: "a"})
+	where["z"] = where["a"]
+	if !f.Allow(peerdiversity.PeerGroupInfo{Id: "z", Cpl: 3}) {
+		t.Error("the place of one that went is not free")
+	}
+	if f.Allow(peerdiversity.PeerGroupInfo{Id: "nobody"}) {
+		t.Error("somebody without an address was let in")
+	}
+}
