@@ -15,12 +15,13 @@ import (
 	"github.com/kinloom/kinloom/protocol/rv"
 )
 
-// ErrNoProxy: no server of the DHT is known, so nothing can be looked up.
+// ErrNoProxy says that no server of the DHT is known, so nothing can be looked up.
 var ErrNoProxy = errors.New("no server of the look-up network is known")
 
 // How records are asked for through others.
 const (
-	// findProxies is how many proxies are asked: one may withhold.
+	// findProxies is how many proxies are asked: one may withhold. One more is asked if
+	// they do not agree on a record.
 	findProxies = 2
 	// proxyTries bounds those that are tried in their place when they fail.
 	proxyTries = 6
@@ -90,8 +91,8 @@ func (p *proxies) use(id peer.ID) {
 	}
 }
 
-// FindRecord looks for the record of a point through two random servers, each over a
-// connection of its own that shows our address and no key. It calls each at once for
+// FindRecord looks for the record of a point through two random servers, and a third
+// one if these do not agree on a record, each over a connection of its own that shows our address and no key. It calls each at once for
 // every answer, one call at a time: record is nil if that server found none, and else
 // one that the point's key has signed; at is the server's time. Another server is
 // asked where one fails. It returns when they have answered; the error says that
@@ -101,7 +102,8 @@ func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record [
 	if len(servers) == 0 {
 		return n.findHere(ctx, point, each)
 	}
-	var mu sync.Mutex // one call of each at a time
+	var mu sync.Mutex // one call of each at a time; guards said
+	var said [][]byte
 	asked := func(ctx context.Context, s peer.AddrInfo) error {
 		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 			return rv.Get(ctx, st, point)
@@ -112,11 +114,16 @@ func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record [
 		mu.Lock()
 		defer mu.Unlock()
 		if ctx.Err() == nil {
+			said = append(said, reply.Record)
 			each(reply.Record, reply.At)
 		}
 		return nil
 	}
-	return n.ask(ctx, servers, findProxies, asked)
+	return n.ask(ctx, servers, asked, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(said) > findProxies || len(said) == findProxies && said[0] != nil && bytes.Equal(said[0], said[1])
+	})
 }
 
 // findHere answers from this node's own part of the DHT, where it knows no other.
@@ -133,9 +140,9 @@ func (n *Net) findHere(ctx context.Context, point rv.Point, each func([]byte, ti
 	return nil
 }
 
-// ask has try asked of servers, want at a time, until want have succeeded or none is
+// ask has try asked of servers, findProxies at a time, until enough says so or none is
 // left. One more is asked whenever those that were asked say nothing for hedgeAfter.
-func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, want int, try func(context.Context, peer.AddrInfo) error) error {
+func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, try func(context.Context, peer.AddrInfo) error, enough func() bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -157,7 +164,7 @@ func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, want int, try fu
 			}
 		})
 	}
-	for range want {
+	for range findProxies {
 		start()
 	}
 	var last error
@@ -169,9 +176,11 @@ func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, want int, try fu
 			busy--
 			if err != nil {
 				last = err
-				start()
-			} else if done++; done == want {
+			} else if done++; enough() {
 				return nil
+			}
+			if busy+done < findProxies || done >= findProxies && busy == 0 {
+				start()
 			}
 		case <-hedge.C:
 			start()

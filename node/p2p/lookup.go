@@ -41,10 +41,12 @@ const (
 	putWalk = 8 * time.Second
 	getWalk = 12 * time.Second
 	// quorum is how many servers, each of another /24 or /48, must agree on the best
-	// record before the walk ends early; quorumWait is how long those that were asked
-	// before may still bring a better one.
-	quorum     = 3
-	quorumWait = 250 * time.Millisecond
+	// record before the walk ends early. By then quorumAsked have answered, or twice as
+	// many if one of them had another record; and those that were asked have quorumWait
+	// more to bring a better one.
+	quorum      = 3
+	quorumAsked = 10
+	quorumWait  = 250 * time.Millisecond
 )
 
 // errNotStored is the error of a put that reached nobody.
@@ -86,6 +88,7 @@ type walk struct {
 	bad    map[peer.ID]int // servers named by that did not answer
 	votes  map[string]map[any]bool
 	best   []byte
+	turn   bool // whose turn it was in next
 }
 
 func (d *dht) newWalk(point rv.Point) *walk {
@@ -129,10 +132,11 @@ func (d *dht) group(p peer.ID) any {
 }
 
 // next returns whom to ask, nil if nobody is left or the nearest walkWidth have
-// answered.
+// answered. It is the nearest and one of the nearest walkWidth in turn: those who
+// crowd around a point are asked, but not before all others.
 func (w *walk) next() *hop {
 	groups := make(map[any]int)
-	var last *hop
+	var near, last []*hop
 	done := 0
 	for _, h := range w.hops {
 		if h.state == hopFailed {
@@ -147,18 +151,25 @@ func (w *walk) next() *hop {
 		case h.state == hopAnswered || h.state == hopAsked:
 			done++
 		case h.state == hopHeard && h.from != "" && w.bad[h.from] >= walkFailed:
-			if last == nil {
-				last = h
-			}
-			continue
+			last = append(last, h)
 		case h.state == hopHeard:
-			return h
+			near = append(near, h)
 		}
-		if done >= walkWidth {
-			return nil
+		if done+len(near) >= walkWidth {
+			break
 		}
 	}
-	return last
+	if len(near) == 0 && done < walkWidth {
+		near = last
+	}
+	if len(near) == 0 {
+		return nil
+	}
+	w.turn = !w.turn
+	if w.turn {
+		return near[0]
+	}
+	return near[chance(len(near))]
 }
 
 // run asks until nobody is left, ctx ends, or the best record has its quorum.
@@ -213,11 +224,23 @@ func (w *walk) run(ctx context.Context, early bool) {
 				busy--
 			}
 			w.take(a)
-			if early && settled == nil && len(w.votes[string(w.best)]) >= quorum && w.best != nil {
+			if early && settled == nil && w.agreed() {
 				settled = time.After(quorumWait)
 			}
 		}
 	}
+}
+
+// agreed reports whether the best record has its quorum.
+func (w *walk) agreed() bool {
+	if w.best == nil || len(w.votes[string(w.best)]) < quorum {
+		return false
+	}
+	answers := 0
+	for _, h := range w.hops {
+		answers += b2i(h.state == hopAnswered)
+	}
+	return answers >= quorumAsked*min(len(w.votes), 2)
 }
 
 // take notes an answer.

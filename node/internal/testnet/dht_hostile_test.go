@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,7 @@ type liar struct {
 	host.Host
 	kind int
 	gang *gang
+	big  atomic.Int32 // oversize answers
 }
 
 // gang is what hostile servers know together.
@@ -104,7 +106,11 @@ func (l *liar) serve(s network.Stream) {
 				}
 				out.Record = record.MakePutRecord(string(m.GetKey()), junk)
 			case oversize:
-				out.Record = record.MakePutRecord(string(m.GetKey()), make([]byte, 4<<20-1000))
+				size := 4<<20 - 1000
+				if l.big.Add(1) > 5 {
+					size = 100 << 10 // the simulation has to carry it all
+				}
+				out.Record = record.MakePutRecord(string(m.GetKey()), make([]byte, size))
 			case mute:
 				continue
 			}

@@ -169,6 +169,52 @@ func TestSplitThenHeal(t *testing.T) {
 	})
 }
 
+// TestChurn: a third of the servers vanishes without a word, with what they stored.
+// Every record is still found, and a new one put.
+func TestChurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, contacts = 18, 5
+		n := New(t, 1, Options{})
+		all := servers(t, n, size)
+		pub := start(t, n, size, knowing(p2p.Config{}, all[0]))
+		fin := start(t, n, size+1, knowing(p2p.Config{}, all[1]))
+		time.Sleep(time.Minute)
+		put := func(i int) {
+			point, record := newDevice(i).now(t, 1)
+			begin := time.Now()
+			if err := pub.PublishRecord(t.Context(), point, record); err != nil {
+				t.Errorf("record %d: %v after %v", i, err, time.Since(begin))
+			}
+		}
+		for i := range contacts {
+			put(i)
+		}
+		var gone, rest []int
+		for i := range size + 2 {
+			if i%3 == 2 && i < size {
+				gone = append(gone, i)
+			} else {
+				rest = append(rest, i)
+			}
+		}
+		n.Cut(gone, rest)
+		put(contacts)
+		var times []time.Duration
+		for i := range contacts + 1 {
+			point, record := newDevice(i).now(t, 1)
+			got, after, err := fin.find(t.Context(), point)
+			if err != nil || !bytes.Equal(got, record) {
+				t.Errorf("record %d: found %d bytes, %v", i, len(got), err)
+			}
+			times = append(times, after)
+		}
+		t.Logf("%d of %d servers gone: found after p50 %v, p95 %v", len(gone), size, quantile(times, 0.5), quantile(times, 0.95))
+		if p95 := quantile(times, 0.95); p95 > 10*time.Second {
+			t.Errorf("p95 %v, want at most 10 s", p95)
+		}
+	})
+}
+
 // TestIdleBudget: what a node costs that does nothing in a network of 30, or 6 in the
 // short form. Figures of network.md 6.
 func TestIdleBudget(t *testing.T) {
