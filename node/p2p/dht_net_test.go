@@ -1,7 +1,9 @@
 package p2p
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"net/netip"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/protocol/rv"
+	"github.com/kinloom/kinloom/protocol/wire"
 )
 
 // loopback is where the tests of this package listen.
@@ -57,6 +60,30 @@ func TestThrowawayShowsNoKey(t *testing.T) {
 	if len(seen) != looks+1 || len(ports) != looks+1 || seen[self] {
 		t.Errorf("%d keys and %d ports for %d requests, own key among them: %v", len(seen), len(ports), looks+1, seen[self])
 	}
+	if got := n.Lookups(); got != (LookupStats{Asked: looks + 1}) {
+		t.Errorf("counted %+v", got)
+	}
+	// Another record instead of the one asked for.
+	_, lie := sealed(t, 2, rv.PeriodAt(time.Now()), 1)
+	server.Handle(rv.ProxyID, Limits{}, func(s network.Stream) {
+		if _, err := wire.ReadFrame(bufio.NewReader(s), rv.ProxySize); err != nil {
+			t.Error(err)
+		}
+		b, err := rv.Reply{At: time.Now(), Record: lie}.Append(nil)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Write(wire.AppendFrame(nil, b)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := n.FindRecord(t.Context(), point, func([]byte, time.Time) { t.Error("a lie got through") }); !errors.Is(err, rv.ErrForged) {
+		t.Errorf("a lie: got %v", err)
+	}
+	if got := n.Lookups(); got != (LookupStats{Asked: looks + 2, Failed: 1, Forged: 1}) {
+		t.Errorf("counted %+v", got)
+	}
+	server.Handle(rv.ProxyID, Limits{}, server.serveProxy)
 	// The one who looks up for others is a server; we are not.
 	if !server.DHTServer() || n.DHTServer() {
 		t.Error("server and client changed places")

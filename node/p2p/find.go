@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -36,6 +37,8 @@ const (
 // proxies remembers through whom this node looked up lately: the records of two days,
 // and those of one contact, should not pass one server.
 type proxies struct {
+	asked, failed, forged atomic.Int64
+
 	mu   sync.Mutex // guards all below
 	used []peer.ID  // oldest first
 	puts map[rv.Period][]peer.ID
@@ -43,7 +46,20 @@ type proxies struct {
 	clocks []said
 }
 
-// choose returns servers to ask, at most n, in random order: those that are connected
+// LookupStats counts what came of asking servers of the DHT, since the start.
+type LookupStats struct {
+	Asked  int64 // requests to put or fetch a record
+	Failed int64 // of them, without an answer or refused
+	Forged int64 // of them, answered with a record that the point's key had not signed
+}
+
+// Lookups returns the counters. Forged ones say that somebody lies.
+func (n *Net) Lookups() LookupStats {
+	p := &n.proxies
+	return LookupStats{Asked: p.asked.Load(), Failed: p.failed.Load(), Forged: p.forged.Load()}
+}
+
+// choose returns servers to ask, at most so many, in random order: those that are known
 // or answered lately, used ones last.
 func (n *Net) choose(most int, avoid ...peer.ID) []peer.AddrInfo {
 	var out []peer.AddrInfo
@@ -210,10 +226,15 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 		}
 		return err
 	})
+	n.proxies.asked.Add(1)
 	switch {
 	case err == nil:
 		n.book.worked(s.ID)
+	case errors.Is(err, rv.ErrForged):
+		n.proxies.forged.Add(1)
+		fallthrough
 	case ctx.Err() == nil:
+		n.proxies.failed.Add(1)
 		n.book.failed(s.ID)
 	}
 	return reply, err
