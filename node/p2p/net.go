@@ -84,6 +84,7 @@ func New(cfg Config) (*Net, error) {
 	}
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
+	n.Handle(PingID, pingLimits, echoPings)
 	return n, nil
 }
 

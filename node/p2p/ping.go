@@ -1,0 +1,87 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+// PingID is libp2p's ping: the dialer writes 32 bytes, the listener gives them
+// back, as often as the dialer likes. libp2p's own service is not used: nothing
+// takes its handler away, and it counts for nothing in our limits.
+const PingID protocol.ID = "/ipfs/ping/1.0.0"
+
+const (
+	pingSize = 32
+	// pingEchoes is how many echoes one stream gives: a minute of other programs that
+	// ping each second.
+	pingEchoes = 64
+	// pingTime is how long the listener waits for the next 32 bytes, and the dialer
+	// for their echo.
+	pingTime = 10 * time.Second
+)
+
+// pingLimits: a stream holds one buffer. Who asks from many places at once gets no
+// more than 32 of them.
+var pingLimits = Limits{Streams: 32, PerPeer: 2, StreamMemory: 1 << 10}
+
+var errEcho = errors.New("the echo is not what was sent")
+
+// echoPings answers a ping stream. Whoever wants more of it than it gives begins a
+// new one.
+func echoPings(s network.Stream) {
+	buf := make([]byte, pingSize)
+	for range pingEchoes {
+		if err := s.SetDeadline(time.Now().Add(pingTime)); err != nil {
+			return
+		}
+		if _, err := io.ReadFull(s, buf); err != nil {
+			return
+		}
+		if _, err := s.Write(buf); err != nil {
+			return
+		}
+	}
+}
+
+// Ping measures a round trip on the connection with p that is used for streams,
+// and tells which one that is. Errors: ErrNotConnected, ErrNotSupported, ctx.Err(),
+// or what the stream said.
+func (n *Net) Ping(ctx context.Context, p peer.ID) (time.Duration, Path, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	s, err := n.NewStream(ctx, p, PingID)
+	if err != nil {
+		return 0, Path{}, err
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
+	path := pathOf(s.Conn())
+	sent, back := make([]byte, pingSize), make([]byte, pingSize)
+	rand.Read(sent)
+	begin := time.Now()
+	if _, err = s.Write(sent); err == nil {
+		_, err = io.ReadFull(s, back)
+	}
+	took := time.Since(begin)
+	if reset, ok := errors.AsType[*network.StreamError](err); ok && reset.ErrorCode == network.StreamProtocolNegotiationFailed {
+		err = ErrNotSupported // its no was overtaken by the end of the stream
+	}
+	switch {
+	case ctx.Err() != nil:
+		return 0, path, ctx.Err()
+	case err != nil:
+		return 0, path, fmt.Errorf("ping: %w", err)
+	case !bytes.Equal(sent, back):
+		return 0, path, errEcho
+	}
+	return took, path, nil
+}
