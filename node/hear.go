@@ -260,6 +260,7 @@ func (l *loop) hear(tx *store.Tx, d *device, m session.Message, from *link) (*cl
 		}
 	}
 	if ev.Type.Class() == event.Content {
+		l.then(func() { l.hub.received.Add(1) })
 		return nil, nil
 	}
 	return nil, l.control(tx, d, c, e, ev)

@@ -30,10 +30,13 @@ type Notice struct {
 type hub struct {
 	lags atomic.Bool // rows of conversations are behind their events, or receipts behind what waiters were told
 
+	sent, received atomic.Uint64 // messages since the start
+
 	mu      sync.Mutex
 	commits uint64        // how many commits there were
 	wake    chan struct{} // closed and replaced at every commit
 	marks   chan struct{} // closed and replaced when something was read, or given up
+	turned  chan struct{} // closed and replaced when a device has become reachable, or could not be reached
 	waits   map[store.Row][]chan uint8
 	acked   map[store.Row]uint8 // by which route: events with a receipt that is not yet in the store
 	said    map[event.ID]said   // own messages that nobody has received yet, and the last that somebody has
@@ -61,7 +64,7 @@ type said struct {
 
 func newHub() *hub {
 	return &hub{
-		wake: make(chan struct{}), marks: make(chan struct{}), waits: map[store.Row][]chan uint8{}, acked: map[store.Row]uint8{},
+		wake: make(chan struct{}), marks: make(chan struct{}), turned: make(chan struct{}), waits: map[store.Row][]chan uint8{}, acked: map[store.Row]uint8{},
 		said: map[event.ID]said{}, saidIDs: map[store.Row]event.ID{}, notices: map[chan Notice]bool{},
 	}
 }
@@ -73,6 +76,21 @@ func (h *hub) tell() {
 	h.commits++
 	close(h.wake)
 	h.wake = make(chan struct{})
+}
+
+// turn wakes everybody who waits for a route.
+func (h *hub) turn() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.turned)
+	h.turned = make(chan struct{})
+}
+
+// turns gives a channel that is closed when the next try to reach a device has ended.
+func (h *hub) turns() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.turned
 }
 
 // after gives a channel that is closed at the next commit, and the number of

@@ -203,6 +203,7 @@ func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error 
 	if !ok {
 		return nil
 	}
+	l.then(l.hub.turn)
 	q := &d.queue
 	q.dialing = false
 	q.tryAt = l.now().Add(retryWaits[min(q.fails, len(retryWaits)-1)])
@@ -250,6 +251,7 @@ func (l *loop) met(tx *store.Tx, in met) error {
 		d.queue.link = nil
 		d.queue.rewind()
 		d.queue.ended(l.now(), k)
+		l.then(l.hub.turn)
 		for other := range l.links {
 			if other.known && other.device == k.device {
 				d.queue.link = other
@@ -326,6 +328,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	if q.link != k {
 		q.link, q.asked = k, time.Time{}
 		q.rewind()
+		l.then(l.hub.turn)
 	}
 	l.replace(k)
 	l.touch(d)
@@ -386,25 +389,6 @@ func routeOf(k *link) uint8 {
 }
 
 var errUnreachable = errors.New("no address of this device is known")
-
-// way shows one known address of a device.
-func way(d *device, a store.Address) Way {
-	w := Way{Device: d.ID.Short(), Route: "direct", LastTry: a.LastTry, LastOK: a.LastOK, Result: a.LastError}
-	if addr, err := multiaddr.NewMultiaddrBytes(a.Addr); err == nil {
-		w.Address = addr.String()
-	}
-	if a.Source == sourceLAN {
-		w.Route = "lan"
-	}
-	switch {
-	case w.Result != "":
-	case a.LastTry.IsZero():
-		w.Result = "not tried yet"
-	default:
-		w.Result = "worked"
-	}
-	return w
-}
 
 // neighbour notes that a contact's device was recognised on the LAN, and where.
 func (l *loop) neighbour(tx *store.Tx, id identity.DeviceID, info peer.AddrInfo) error {

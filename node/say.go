@@ -111,6 +111,9 @@ func (l *loop) speak(tx *store.Tx, c *conversation, typ event.Type, key string, 
 	if typ.Class() == event.Content && len(to) > 0 {
 		l.then(func() { l.hub.remember(c.ID, e) })
 	}
+	if typ.Class() == event.Content {
+		l.then(func() { l.hub.sent.Add(1) })
+	}
 	l.spoke(c)
 	c.count(e)
 	return e, nil

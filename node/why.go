@@ -150,44 +150,6 @@ func (d *device) waiting(i item, sent bool, name string) Stage {
 	return s
 }
 
-// Way is one way to a device, tried or not.
-type Way struct {
-	Device  string
-	Route   string // "direct", "lan"
-	Address string
-	LastTry time.Time
-	LastOK  time.Time
-	Result  string
-	Live    bool
-}
-
-// Route tells every way to a person's devices: the live one, and the addresses
-// known with when they were tried and what came of it.
-func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
-	c, err := n.Contact(ctx, who)
-	if err != nil {
-		return nil, err
-	}
-	var out []Way
-	err = n.ask(ctx, func(l *loop) {
-		out = nil // it may run again, where another input of its batch failed
-		for _, d := range l.acct.devices {
-			if d.Person != c.ID || d.ID == l.acct.device {
-				continue
-			}
-			if link := d.queue.link; link != nil {
-				out = append(out, Way{
-					Device: d.ID.Short(), Route: routeName(link.route), Address: link.addr, LastTry: link.since, LastOK: link.since, Result: "connected", Live: true,
-				})
-			}
-			for _, a := range d.Addrs {
-				out = append(out, way(d, a))
-			}
-		}
-	})
-	return out, err
-}
-
 // ClearConversation deletes what was said in a conversation, on this node only.
 func (n *Node) ClearConversation(ctx context.Context, who string) (removed int, err error) {
 	err = n.change(ctx, func(l *loop, tx *store.Tx) error {

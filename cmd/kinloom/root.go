@@ -91,7 +91,7 @@ func (a *app) root() *cobra.Command {
 		a.up(), a.initialise(), a.runNode(), a.stop(), a.status(), a.demo(),
 		a.id(), a.invite(), a.contact(), a.request(),
 		a.send(), a.inbox(), a.read(), a.search(), a.conversation(),
-		a.events(), a.why(), a.route(), a.bootstrap(),
+		a.events(), a.why(), a.route(), a.ping(), a.peers(), a.bootstrap(),
 		a.version(), a.completion(), a.man(), a.bench(), a.benchHost(),
 	)
 	return root

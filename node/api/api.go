@@ -54,6 +54,7 @@ func (s *server) register(mux *http.ServeMux) huma.API {
 	config.Transformers = []huma.Transformer{problems}
 	api := humago.New(mux, config)
 	s.identity(api)
+	s.look(api)
 	s.invites(api)
 	s.contacts(api)
 	s.requests(api)

@@ -99,6 +99,10 @@ func TestBothTransports(t *testing.T) {
 		{"unknown state", func(c *client.Client) (any, error) { return c.Wait(t.Context(), first.ID, "lost", 0) }},
 		{"negative limit", func(c *client.Client) (any, error) { return c.Read(t.Context(), "me", client.Page{Limit: -1}) }},
 		{"broken invite", func(c *client.Client) (any, error) { return c.AddContact(t.Context(), client.AddContact{Link: "x"}) }},
+		{"peers", func(c *client.Client) (any, error) { return c.Peers(t.Context()) }},
+		{"ping", func(c *client.Client) (any, error) { return c.Ping(t.Context(), "me", time.Second) }},
+		{"ping without end", func(c *client.Client) (any, error) { return c.Ping(t.Context(), "me", time.Hour) }},
+		{"routes", func(c *client.Client) (any, error) { return c.Routes(t.Context(), "me") }},
 		{"stop", func(c *client.Client) (any, error) { return nil, c.Stop(t.Context()) }},
 	} {
 		got, gotErr := test.call(overSocket)

@@ -82,7 +82,7 @@ func (s *server) contacts(api huma.API) {
 			c, err := s.node.SetWays(ctx, in.Who, in.Body.Ways)
 			return Contact(c), err
 		})
-	Register(api, Operation{Route: "GET /v1/contacts/{who}/routes", Summary: "Ways to a contact's devices", Tag: "contacts"},
+	Register(api, Operation{Route: "GET /v1/contacts/{who}/routes", Summary: "Ways to a contact's devices, the live one first, then in the order in which they are tried", Tag: "contacts"},
 		func(ctx context.Context, in *whoInput) ([]client.Way, error) {
 			ways, err := s.node.Route(ctx, in.Who)
 			return each(ways, way), err
@@ -121,7 +121,7 @@ func Contact(c node.Contact) client.Contact {
 
 func way(w node.Way) client.Way {
 	return client.Way{
-		Device: w.Device, Route: w.Route, Address: w.Address, Live: w.Live,
+		Device: w.Device, Route: w.Route, Transport: w.Transport, Address: w.Address, Source: w.Source, Live: w.Live,
 		LastTry: client.At(w.LastTry), LastOK: client.At(w.LastOK), Result: w.Result,
 	}
 }

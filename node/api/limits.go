@@ -25,6 +25,7 @@ const (
 	headerTime = 10 * time.Second       // to send the headers
 	idleTime   = 2 * time.Minute        // between two requests on a connection
 	addTime    = 90 * time.Second       // to answer an invite: dial every address and exchange
+	maxPing    = 90 * time.Second       // to find a contact's devices and have their answer
 	beatTime   = 15 * time.Second       // between signs of life on a quiet event stream
 	stopTime   = time.Second            // for replies under way when the server ends
 	graceTime  = 200 * time.Millisecond // for the reply to stop itself

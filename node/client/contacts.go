@@ -60,13 +60,15 @@ type Fingerprint struct {
 
 // Way is one way to a device of a contact.
 type Way struct {
-	Device  string `json:"device"`
-	Route   string `json:"route"`
-	Address string `json:"address"`
-	Live    bool   `json:"live"`
-	LastTry Time   `json:"last_try,omitzero" format:"date-time"`
-	LastOK  Time   `json:"last_ok,omitzero" format:"date-time"`
-	Result  string `json:"result,omitempty"`
+	Device    string `json:"device"`
+	Route     string `json:"route"`
+	Transport string `json:"transport,omitempty" doc:"quic, tcp or wss"`
+	Address   string `json:"address"`
+	Source    string `json:"source,omitempty" doc:"How it is known: told, invite, seen, lan or record; empty for a connection that came in"`
+	Live      bool   `json:"live"`
+	LastTry   Time   `json:"last_try,omitzero" format:"date-time"`
+	LastOK    Time   `json:"last_ok,omitzero" format:"date-time"`
+	Result    string `json:"result,omitempty"`
 }
 
 // AddContact answers an invite and waits for the other side.
@@ -129,7 +131,7 @@ func (c *Client) SetWays(ctx context.Context, who, ways string) (Contact, error)
 	return out, c.call(ctx, http.MethodPost, pathOf("v1", "contacts", who, "ways"), nil, Ways{Ways: ways}, &out)
 }
 
-// Routes gives the ways to a contact's devices.
+// Routes gives the ways to a contact's devices, the live one first, then in the order in which they are tried.
 func (c *Client) Routes(ctx context.Context, who string) ([]Way, error) {
 	var out []Way
 	return out, c.call(ctx, http.MethodGet, pathOf("v1", "contacts", who, "routes"), nil, nil, &out)

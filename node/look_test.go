@@ -1,0 +1,131 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/internal/testnet"
+)
+
+// TestPeersNamesContacts: both sides of a connection see whose device the other is,
+// and which of them dialled.
+func TestPeersNamesContacts(t *testing.T) {
+	pair(t, func(ctx context.Context, t *testing.T, ada, bob *node.Node, conv node.Added) {
+		delivered(ctx, t, bob, say(ctx, t, bob, "Ada", "hello"))
+		for _, side := range []struct {
+			n    *node.Node
+			name string
+		}{{ada, "Bob"}, {bob, "Ada"}} {
+			peers, err := side.n.Peers(ctx)
+			if err != nil || len(peers) != 1 {
+				t.Fatalf("peers of the one beside %s: %+v, %v", side.name, peers, err)
+			}
+			p := peers[0]
+			if p.Kind != "contact" || p.Name != side.name || p.Device == "" || p.Transport != "quic" || p.Inbound != (side.name == "Bob") || p.Since.IsZero() || p.Address == "" {
+				t.Errorf("%+v", p)
+			}
+		}
+		if _, err := bob.RemoveContact(ctx, "Ada", false); err != nil {
+			t.Fatal(err)
+		}
+		peers, err := bob.Peers(ctx)
+		for _, p := range peers {
+			if p.Name != "" || p.Kind != "stranger" {
+				t.Errorf("after she was removed: %+v", p)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPing: a round trip takes what the wire takes, also to a device that has to be
+// dialled first; who is away has a reason, and who nothing may be said to is refused.
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{Latency: 40 * time.Millisecond})
+		dir := t.TempDir()
+		ada, bob := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, dir, "Bob")
+		befriend(ctx, t, ada, bob)
+		ping := func(who string) node.Pong {
+			t.Helper()
+			bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			pongs, err := ada.Ping(bounded, who)
+			if err != nil || len(pongs) != 1 {
+				t.Fatalf("ping: %+v, %v", pongs, err)
+			}
+			return pongs[0]
+		}
+		good := func(p node.Pong) {
+			t.Helper()
+			if !p.Answered || p.RTT < 80*time.Millisecond || p.RTT > 90*time.Millisecond || p.Name != "Bob" || p.Transport != "quic" || p.Address == "" || p.Reason != "" {
+				t.Errorf("got %+v, want 80 ms", p)
+			}
+		}
+		good(ping("bob"))
+
+		closeAll(t, bob)
+		time.Sleep(time.Minute)
+		begin := time.Now()
+		away := ping("bob")
+		if away.Answered || away.Reason == "" || away.Next == "" || time.Since(begin) > 30*time.Second {
+			t.Errorf("nobody there, after %v: %+v", time.Since(begin), away)
+		}
+		t.Log(away.Reason, "|", away.Next)
+
+		bob = simulated(t, net, 1, dir, "")
+		good(ping("bob")) // nobody has dialled yet
+
+		if _, err := ada.Block(ctx, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		for who, want := range map[string]error{"bob": node.ErrRefused, "eve": node.ErrNotFound, "me": node.ErrNotFound} {
+			if _, err := ada.Ping(ctx, who); !errors.Is(err, want) {
+				t.Errorf("ping %s: %v", who, err)
+			}
+		}
+		closeAll(t, ada, bob)
+	})
+}
+
+// TestRouteOrder: the live way comes first, then what is tried first, each with its
+// source; what the owner's rule forbids is said to be so.
+func TestRouteOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{})
+		dir := t.TempDir()
+		ada, bob := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, dir, "Bob")
+		befriend(ctx, t, ada, bob)
+		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "hello"))
+		time.Sleep(5 * time.Second)
+		ways, err := bob.Route(ctx, "ada")
+		if err != nil || len(ways) == 0 {
+			t.Fatalf("%+v, %v", ways, err)
+		}
+		if w := ways[0]; !w.Live || w.Source != "told" || w.Result != "connected" || w.Transport != "quic" || w.LastTry.IsZero() {
+			t.Errorf("live: %+v", w)
+		}
+		for _, w := range ways[1:] {
+			if w.Live || w.Address == ways[0].Address {
+				t.Errorf("the live way is told twice: %+v", ways)
+			}
+		}
+		closeAll(t, ada)
+		time.Sleep(time.Minute)
+		say(ctx, t, bob, "ada", "are you there?")
+		time.Sleep(time.Minute)
+		ways, err = bob.Route(ctx, "ada")
+		if err != nil || len(ways) == 0 || ways[0].Live || ways[0].LastTry.IsZero() || ways[0].Result == "worked" || ways[0].Result == "" {
+			t.Errorf("away: %+v, %v", ways, err)
+		}
+		closeAll(t, bob)
+	})
+}
