@@ -252,6 +252,8 @@ type Status struct {
 	Online        int // contacts' devices with a live route
 	Unread        int
 	Queued        int // messages not yet delivered
+	Sent          uint64
+	Received      uint64 // messages since the start, like Sent
 	LastCrash     string
 	Warnings      []string
 }
@@ -311,6 +313,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		s.Warnings = append(append(s.Warnings[:own:own], l.warnings...), l.alarms...)
 	})
 	s.LastCrash = lastCrash(n.cfg.Dir)
+	s.Sent, s.Received = n.hub.sent.Load(), n.hub.received.Load()
 	return s, err
 }
 

@@ -12,11 +12,16 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	cmd := &cobra.Command{
 		Use: "status", Short: "How the running node stands", GroupID: groupNode, Args: between(0, 0),
-		Long:    "Tells how the running node stands. Exit code 0 once it can send, 6 if none is running.",
-		Example: "  kinloom status\n  kinloom status --json",
+		Long: "Tells how the running node stands. Exit code 0 once it can send, 6 if none is running. With --watch it is told again " +
+			"each second, on one screen at a terminal, until Ctrl-C.",
+		Example: "  kinloom status\n  kinloom status --watch\n  kinloom status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch {
+				return a.with(cmd.Context(), needNode, a.watch)
+			}
 			return a.with(cmd.Context(), needNode, func(ctx context.Context, c *client.Client) error {
 				status, err := c.Status(ctx)
 				if err != nil {
@@ -32,6 +37,8 @@ func (a *app) status() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on, a status each second")
+	return cmd
 }
 
 func (a *app) showStatus(w io.Writer, s client.Status) {

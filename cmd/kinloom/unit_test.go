@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"rsc.io/qr"
+
+	"github.com/kinloom/kinloom/node/client"
 )
 
 func TestParseSpan(t *testing.T) {
@@ -220,6 +222,39 @@ func TestUntil(t *testing.T) {
 		now := time.Unix(1_000_000, 0)
 		if got := until(now.Add(test.left), now); got != test.want {
 			t.Errorf("%v: %q, want %q", test.left, got, test.want)
+		}
+	}
+}
+
+// TestWatchView: rates are those of each second, a node that was started anew shows none of its past, and the screen fits.
+func TestWatchView(t *testing.T) {
+	started := client.At(time.Date(2026, 3, 10, 15, 4, 5, 0, time.UTC))
+	v := view{}
+	for i, sent := range []uint64{10, 10, 13, 20, 20} {
+		v.add(client.Status{Started: started, Sent: sent, Received: uint64(i), Reach: "lan", Name: "Ada"})
+	}
+	if diff := cmp.Diff([]uint64{0, 3, 7, 0}, v.sent); diff != "" {
+		t.Errorf("sent a second (-want +got):\n%s", diff)
+	}
+	if got, want := spark(v.sent, false), strings.Repeat("_", 57)+"=#_"; got != want {
+		t.Errorf("drawn %q, want %q", got, want)
+	}
+	if got := []rune(spark(v.sent, true)); len(got) != watchPast || got[58] != '█' || got[59] != '▁' {
+		t.Errorf("drawn %q", string(got))
+	}
+	v.add(client.Status{Started: client.At(started.Add(time.Hour)), Sent: 1, Reach: "internet"})
+	if len(v.sent) != 4 {
+		t.Errorf("a node that was started anew is taken for the one before: %v", v.sent)
+	}
+	for range 2 * watchPast {
+		v.add(v.now)
+	}
+	if len(v.sent) != watchPast {
+		t.Errorf("%d seconds are kept, want %d", len(v.sent), watchPast)
+	}
+	for _, line := range v.lines() {
+		if got := len([]rune(cut(line, 40))); got > 40 {
+			t.Errorf("%q is wider than 40 columns", cut(line, 40))
 		}
 	}
 }

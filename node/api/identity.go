@@ -52,7 +52,7 @@ func (s *server) person(ctx context.Context) (client.Identity, error) {
 // Status gives a node's status the form of the API.
 func Status(s node.Status) client.Status {
 	return client.Status{
-		Ready: s.Ready, ID: s.Person.String(), Device: s.Device.String(), Name: s.Name, Home: s.Dir, Version: s.Version,
+		Sent: s.Sent, Received: s.Received, Ready: s.Ready, ID: s.Person.String(), Device: s.Device.String(), Name: s.Name, Home: s.Dir, Version: s.Version,
 		Started: client.At(s.Started), KeyProtection: s.KeyProtection, Listening: list(s.Listening), Peer: s.PeerID, LANPeer: s.LANPeerID,
 		Reach: s.Reach, ReachText: s.ReachText, ReachNext: s.ReachNext, Profile: s.Profile, Contacts: s.Contacts, Requests: s.Requests, Online: s.Online, Unread: s.Unread, Queued: s.Queued,
 		LastCrash: s.LastCrash, Warnings: s.Warnings,

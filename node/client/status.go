@@ -27,6 +27,8 @@ type Status struct {
 	Online        int      `json:"online" doc:"Contacts' devices with a live route"`
 	Unread        int      `json:"unread"`
 	Queued        int      `json:"queued" doc:"Messages not delivered yet"`
+	Sent          uint64   `json:"sent" doc:"Messages that were said here since the start"`
+	Received      uint64   `json:"received" doc:"Messages that came from others since the start"`
 	LastCrash     string   `json:"last_crash,omitempty"`
 	Warnings      []string `json:"warnings,omitempty" doc:"What the owner should know, in sentences"`
 }
