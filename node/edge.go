@@ -107,6 +107,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err := n.net.Open(ctx); err != nil {
 		return listenError(err)
 	}
+	n.usual = prefer
 	n.group.Go(func() error { return n.net.Run(run) })
 	n.group.Go(func() error { return n.edge.dialer(run) })
 	n.group.Go(func() error { return n.edge.neighbours(run) })

@@ -18,6 +18,7 @@ import (
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multiaddr"
 )
 
 // Node is a running node. Its methods may be called from any goroutine.
@@ -27,8 +28,9 @@ type Node struct {
 	store   *store.Store
 	hub     *hub
 	loop    *loop
-	net     *p2p.Net // nil: offline
-	edge    *edge    // nil: offline
+	net     *p2p.Net              // nil: offline
+	edge    *edge                 // nil: offline
+	usual   []multiaddr.Multiaddr // listened at by the last run
 	me      identity.PersonID
 	device  identity.DeviceID
 	started time.Time

@@ -88,7 +88,7 @@ func (a *app) root() *cobra.Command {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 	}
 	root.AddCommand(
-		a.up(), a.initialise(), a.runNode(), a.stop(), a.status(), a.demo(),
+		a.up(), a.initialise(), a.runNode(), a.stop(), a.status(), a.doctor(), a.demo(),
 		a.id(), a.invite(), a.contact(), a.request(),
 		a.send(), a.inbox(), a.read(), a.search(), a.conversation(),
 		a.events(), a.why(), a.route(), a.ping(), a.peers(), a.bootstrap(),

@@ -237,7 +237,7 @@ func TestLaterCommands(t *testing.T) {
 	var all []string
 	walk(root, func(path, _ string) { all = append(all, path) })
 	for _, later := range []string{
-		"doctor", "id backup", "id restore", "id rotate", "device", "contact merge", "contact split", "group", "room", "file",
+		"id backup", "id restore", "id rotate", "device", "contact merge", "contact split", "group", "room", "file",
 		"exposure", "link", "bridge", "import", "mailbox", "bundle", "chat", "web", "api",
 	} {
 		for _, path := range all {

@@ -22,6 +22,11 @@ func (s *server) look(api huma.API) {
 			all, err := s.node.Peers(ctx)
 			return each(all, peer), err
 		})
+	Register(api, Operation{Route: "GET /v1/doctor", Summary: "Every check of the node and its computer, in words", Tag: "node"},
+		func(ctx context.Context, _ *none) ([]client.Finding, error) {
+			all, err := s.node.Doctor(ctx)
+			return each(all, Finding), err
+		})
 	Register(api, Operation{Route: "POST /v1/contacts/{who}/ping", Summary: "Reach a contact's devices now, and measure a round trip to each", Tag: "contacts"}, s.ping)
 }
 
@@ -55,4 +60,9 @@ func pong(p node.Pong) client.Pong {
 		out.State, out.RTT = "answered", float64(p.RTT.Microseconds())/1000
 	}
 	return out
+}
+
+// Finding gives a finding of a node the form of the API.
+func Finding(f node.Finding) client.Finding {
+	return client.Finding{Check: f.Check, Verdict: string(f.Verdict), Found: f.Found, Fix: f.Fix}
 }

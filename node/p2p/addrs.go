@@ -323,6 +323,15 @@ func defaultRouteIPs() []netip.Addr {
 	return out
 }
 
+// Routes reports whether this computer has a way to the internet over IPv4 and over
+// IPv6, by its own routes. Nothing is sent.
+func Routes() (v4, v6 bool) {
+	for _, ip := range defaultRouteIPs() {
+		v4, v6 = v4 || ip.Is4(), v6 || ip.Is6()
+	}
+	return v4, v6
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1

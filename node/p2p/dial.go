@@ -48,6 +48,7 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	err := h.dial(ctx, p, dial)
 	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
+		n.tried.dialled(dial, path)
 		return path, nil
 	}
 	switch {

@@ -196,7 +196,9 @@ func (n *Net) announce(ctx context.Context, lan *p2pHost, changed <-chan struct{
 		if len(self.Addrs) == 0 {
 			return // loopback only: nobody to talk to
 		}
+		n.tried.lan(nil)
 		if err := n.cfg.Discovery.Run(ctx, self, n.foundOnLAN); err != nil && ctx.Err() == nil {
+			n.tried.lan(err)
 			n.log.Info("no LAN discovery at the moment", "err", err)
 		}
 	})

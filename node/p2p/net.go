@@ -33,6 +33,7 @@ type Net struct {
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
 	dials      dials
+	tried      tried
 	served     sync.WaitGroup // stream handlers at work, and throwaway hosts
 	book       *book
 	dht        atomic.Pointer[dht] // nil: not opened, or none

@@ -18,6 +18,14 @@ func (s *Store) FreeSpace() (uint64, error) {
 	return freeSpace(s.opts.Dir)
 }
 
+// FreeIn reports the bytes that this user may still write in a folder, for whoever
+// has no store open there.
+func FreeIn(dir string) (uint64, error) { return freeSpace(dir) }
+
+// NetworkFS names the network file system that a folder lies on, "" for none: a home
+// there is refused by Open.
+func NetworkFS(dir string) (string, error) { return networkFS(dir) }
+
 // checkFS refuses a home on a file system that is known to break the promises
 // of locks and syncs.
 func checkFS(dir string) error {

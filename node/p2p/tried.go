@@ -1,0 +1,66 @@
+package p2p
+
+import (
+	"slices"
+	"sync"
+
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Tried is what the connections since the start show of the network here.
+type Tried struct {
+	UDP     int    // connections with others outside over QUIC
+	TCP     int    // and over TCP,
+	Skipped int    // to whom QUIC was tried at the same time, and lost
+	LAN     string // why neighbours cannot be found, or nothing
+	Found   int    // neighbours, the newest maxNeighbours of them
+}
+
+// tried counts. Its lock guards the fields.
+type tried struct {
+	mu   sync.Mutex
+	seen Tried
+}
+
+// dialled notes which of the addresses of somebody answered.
+func (t *tried) dialled(addrs []ma.Multiaddr, path Path) {
+	if path.Route != Direct {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if path.Transport == "quic" {
+		t.seen.UDP++
+		return
+	}
+	t.seen.TCP++
+	if slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { _, transport := transportOf(a); return transport == "quic" && !isLocal(a) }) {
+		t.seen.Skipped++
+	}
+}
+
+// lan notes how the search for neighbours goes.
+func (t *tried) lan(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.LAN = ""
+	if err != nil {
+		t.seen.LAN = err.Error()
+	}
+}
+
+// Tried tells what the connections since the start show.
+func (n *Net) Tried() Tried {
+	n.tried.mu.Lock()
+	out := n.tried.seen
+	n.tried.mu.Unlock()
+	for _, p := range n.Peers() {
+		if p.Route == Direct && p.Transport == "quic" {
+			out.UDP++ // those who dialled this node count too
+		}
+	}
+	n.neighbours.mu.Lock()
+	defer n.neighbours.mu.Unlock()
+	out.Found = len(n.neighbours.known)
+	return out
+}

@@ -1,0 +1,35 @@
+package p2p
+
+import (
+	"errors"
+	"testing"
+
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// TestTriedTellsBlockedUDP: TCP alone says nothing of UDP, unless QUIC was tried with
+// the same peer; the local network says nothing of the one outside.
+func TestTriedTellsBlockedUDP(t *testing.T) {
+	quic, tcp, home := ma.StringCast("/ip4/1.2.3.4/udp/4001/quic-v1"), ma.StringCast("/ip4/1.2.3.4/tcp/4001"), ma.StringCast("/ip4/192.168.1.2/udp/4001/quic-v1")
+	n := start(t, Config{Listen: []ma.Multiaddr{loopTCP}})
+	for _, step := range []struct {
+		addrs []ma.Multiaddr
+		path  Path
+		want  Tried
+	}{
+		{[]ma.Multiaddr{tcp}, Path{Route: Direct, Transport: "tcp"}, Tried{TCP: 1}},
+		{[]ma.Multiaddr{home}, Path{Route: LAN, Transport: "quic"}, Tried{TCP: 1}},
+		{[]ma.Multiaddr{home, tcp}, Path{Route: Direct, Transport: "tcp"}, Tried{TCP: 2}},
+		{[]ma.Multiaddr{quic, tcp}, Path{Route: Direct, Transport: "tcp"}, Tried{TCP: 3, Skipped: 1}},
+		{[]ma.Multiaddr{quic, tcp}, Path{Route: Direct, Transport: "quic"}, Tried{UDP: 1, TCP: 3, Skipped: 1}},
+	} {
+		n.tried.dialled(step.addrs, step.path)
+		if got := n.Tried(); got != step.want {
+			t.Errorf("after %v by %+v: %+v, want %+v", step.addrs, step.path, got, step.want)
+		}
+	}
+	n.tried.lan(errors.New("no socket"))
+	if got := n.Tried().LAN; got != "no socket" {
+		t.Errorf("the search for neighbours: %q", got)
+	}
+}
