@@ -1,9 +1,6 @@
 package node
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // MachineFacts are what the computer shows of its network.
 type MachineFacts struct {
@@ -212,15 +209,4 @@ func waysKnown(n int) string {
 		return "one way is"
 	}
 	return plural(n, "way") + " are"
-}
-
-// hostOf leaves the part of an address that may be shown: no user, no password.
-func hostOf(proxy string) string {
-	if _, after, ok := strings.Cut(proxy, "://"); ok {
-		proxy = after
-	}
-	if at := strings.LastIndexByte(proxy, '@'); at >= 0 {
-		proxy = proxy[at+1:]
-	}
-	return strings.TrimSuffix(proxy, "/")
 }
