@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"time"
@@ -127,12 +128,22 @@ func (n *Node) netFacts() *NetFacts {
 	for _, a := range n.net.ListenAddrs() {
 		f.QUIC = f.QUIC || isQUIC(a)
 	}
-	for _, p := range n.net.Peers() {
-		if p.Serves && p.Route != p2p.LAN {
-			f.Servers++
+	reach := n.net.Reachability()
+	if !reach.Forced && reach.Verdict != p2p.Unknown {
+		f.Verdict = string(reach.Verdict)
+	}
+	f.Direct, f.Relays, f.Mapped, f.Symmetric = len(reach.Direct), len(reach.Relays), len(reach.Mapped), reach.Symmetric
+	f.Asked = f.Relays
+	for _, t := range n.net.RelayTries() {
+		if errors.Is(t.Err, p2p.ErrNotSupported) {
+			continue // it is no relay
+		}
+		f.Asked++
+		if errors.Is(t.Err, p2p.ErrRelayRefused) {
+			f.Refused++
 		}
 	}
-	f.Known = f.Servers
+	f.Known, f.Servers, f.Answers, f.False = len(n.net.Book()), n.net.DHTPeers(), tried.Answers, tried.False
 	return f
 }
 

@@ -124,6 +124,9 @@ func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record [
 		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 			return rv.Get(ctx, st, point)
 		})
+		if forged := errors.Is(err, rv.ErrForged); err == nil || forged {
+			n.tried.answered(!forged)
+		}
 		if err != nil {
 			return err
 		}

@@ -247,6 +247,7 @@ func (w *walk) agreed() bool {
 func (w *walk) take(a answer) {
 	if a.err == nil && a.record != nil {
 		_, a.err = rv.Validate(time.Now(), w.point, a.record)
+		w.d.net.tried.answered(a.err == nil)
 	}
 	if a.err != nil {
 		a.hop.state = hopFailed

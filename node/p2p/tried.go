@@ -14,6 +14,8 @@ type Tried struct {
 	Skipped int    // to whom QUIC was tried at the same time, and lost
 	LAN     string // why neighbours cannot be found, or nothing
 	Found   int    // neighbours, the newest maxNeighbours of them
+	Answers int    // to look-ups, those of this node for others included
+	False   int    // and those of them that nobody had signed, or of another time
 }
 
 // tried counts. Its lock guards the fields.
@@ -36,6 +38,16 @@ func (t *tried) dialled(addrs []ma.Multiaddr, path Path) {
 	t.seen.TCP++
 	if slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { _, transport := transportOf(a); return transport == "quic" && !isLocal(a) }) {
 		t.seen.Skipped++
+	}
+}
+
+// answered notes whether an answer to a look-up was true.
+func (t *tried) answered(ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.Answers++
+	if !ok {
+		t.seen.False++
 	}
 }
 
