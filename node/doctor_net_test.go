@@ -1,0 +1,125 @@
+package node_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node"
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/p2p"
+)
+
+// noReservations is the rule of a relay that relays for nobody.
+type noReservations struct{}
+
+func (noReservations) AllowReserve(peer.ID, ma.Multiaddr) bool          { return false }
+func (noReservations) AllowConnect(peer.ID, ma.Multiaddr, peer.ID) bool { return false }
+
+// refusingRelay is a relay that has no room.
+func refusingRelay(t *testing.T, at *testnet.Host) host.Host {
+	t.Helper()
+	h, err := libp2p.New(append(at.Options(), libp2p.ListenAddrs(at.Addr), libp2p.DisableIdentifyAddressDiscovery(), libp2p.DisableMetrics(),
+		libp2p.DisableRelay(), libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.ResourceManager(&network.NullResourceManager{}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := relayv2.New(h, relayv2.WithACL(noReservations{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(r.Close(), h.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// TestDoctorOfARoutedNode: what the doctor of a node behind a firewall says, by whom
+// it knows outside.
+func TestDoctorOfARoutedNode(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		server, dead, not bool // it knows a server, one that is gone, a relay that refuses
+		want              map[string]string
+	}{
+		{"nobody", false, false, false, map[string]string{
+			"reach": "WARN nobody outside has tried to reach this node, as none is known who could", "bootstrap": "WARN no node is known", "relay": "OK none is held",
+		}},
+		{"a server", true, false, false, map[string]string{
+			"reach": "OK this node is reached from anywhere, over 1 relay", "bootstrap": "OK 1 of 1 known way into the network answer", "relay": "OK 1 relay held", "udp": "OK UDP gets through",
+		}},
+		{"a server that is gone", false, true, false, map[string]string{
+			"reach": "WARN nobody outside", "bootstrap": "WARN one way is into the network known, and none of them answers",
+		}},
+		{"a relay that refuses", false, false, true, map[string]string{
+			"reach": "WARN nobody outside", "relay": "WARN 1 of 1 relays that were asked refused, so none is held", "bootstrap": "WARN no node is known",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				net := testnet.New(t, 1, testnet.Options{})
+				var servers, relays []peer.AddrInfo
+				if test.server || test.dead {
+					server, err := node.Open(ctx, node.Config{NoLAN: true, Network: func(cfg *p2p.Config) {
+						cfg.Profile = p2p.Server
+						net.Host(0).Configure(cfg)
+					}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					status, err := server.Status(ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					id, err := peer.Decode(status.PeerID)
+					if err != nil {
+						t.Fatal(err)
+					}
+					servers = []peer.AddrInfo{{ID: id, Addrs: []ma.Multiaddr{net.Host(0).Addr}}}
+					if test.dead {
+						closeAll(t, server)
+					} else {
+						relays = servers
+						defer closeAll(t, server)
+					}
+				}
+				if test.not {
+					h := refusingRelay(t, net.Host(1))
+					relays = []peer.AddrInfo{{ID: h.ID(), Addrs: []ma.Multiaddr{net.Host(1).Addr}}}
+				}
+				net.Host(2).Firewall(true)
+				n, err := node.Open(ctx, node.Config{NoLAN: true, Network: func(cfg *p2p.Config) {
+					net.Host(2).Configure(cfg)
+					cfg.Bootstrap, cfg.Relays = servers, func() []peer.AddrInfo { return relays }
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer closeAll(t, n)
+				time.Sleep(time.Minute)
+				peers, err := n.Peers(ctx)
+				if err != nil || test.server && (len(peers) != 1 || peers[0].Kind != "server" || peers[0].Route != "direct") {
+					t.Errorf("peers: %+v, %v", peers, err)
+				}
+				found := examined(ctx, t, n)
+				for check, want := range test.want {
+					if f := found[check]; !strings.HasPrefix(string(f.Verdict)+" "+f.Found, want) {
+						t.Errorf("%s: %+v, want %s", check, f, want)
+					}
+				}
+			})
+		})
+	}
+}

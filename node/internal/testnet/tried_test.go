@@ -1,0 +1,45 @@
+package testnet
+
+import (
+	"bufio"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/protocol/rv"
+	"github.com/kinloom/kinloom/protocol/wire"
+)
+
+// TestFalseAnswersAreCounted: a server answers look-ups with records of somebody
+// else. None is taken, and whoever explains the network knows of it.
+func TestFalseAnswersAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		wanted, other := newDevice(1), newDevice(2)
+		point, _ := wanted.now(t, 1)
+		_, forged := other.now(t, 1)
+		liar := raw(t, n.Host(0))
+		liar.SetStreamHandler(rv.ProxyID, func(s network.Stream) {
+			defer s.Close()
+			if _, err := wire.ReadFrame(bufio.NewReader(s), rv.ProxySize); err != nil {
+				return
+			}
+			if b, err := (rv.Reply{At: time.Now(), Record: forged}).Append(nil); err == nil {
+				_, _ = s.Write(wire.AppendFrame(nil, b))
+			}
+		})
+		u := start(t, n, 1, p2p.Config{Bootstrap: []peer.AddrInfo{{ID: liar.ID(), Addrs: []ma.Multiaddr{n.Host(0).Addr}}}})
+		found, _, err := u.find(t.Context(), point)
+		if found != nil || err == nil {
+			t.Errorf("a forged record was taken: %x, %v", found, err)
+		}
+		if got := u.Tried(); got.False == 0 || got.Answers < got.False {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
