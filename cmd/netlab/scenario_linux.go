@@ -36,7 +36,7 @@ const (
 
 // scenarios are all there are, in the order in which they run.
 func scenarios() []scenario {
-	return slices.Concat(selfScenarios(), lanScenarios(), wireScenarios())
+	return slices.Concat(selfScenarios(), lanScenarios(), wireScenarios(), homeScenarios())
 }
 
 func known(name string) bool {

@@ -10,7 +10,7 @@ import (
 // wireScenarios are two hosts with public addresses and a wire that misbehaves.
 func wireScenarios() []scenario {
 	return []scenario{
-		{name: "lossy", what: "10 % loss, 100±30 ms, duplicates, damage; 200 messages each way", bar: "0 lost, 0 twice, 0 out of order", run: lossy},
+		{name: "lossy", what: "10 % loss, 100±30 ms, duplicates, damage; 200 messages each way; long: 30 %, 500±200 ms, 300", bar: "0 lost, 0 twice, 0 out of order", run: lossy},
 		{
 			name: "partition", what: "the wire is cut, then mended", bar: "all delivered <= 60 s after",
 			run: func(ctx context.Context, l *lab) (outcome, error) { return cutOff(ctx, l, "ada bob") },
@@ -68,15 +68,15 @@ func compare(ctx context.Context, a, b *node, aSaid, bSaid int) (tally, error) {
 }
 
 func lossy(ctx context.Context, l *lab) (outcome, error) {
-	n := 200
+	n, wire := 200, "* * delay=100ms jitter=30ms loss=10% dup=5% corrupt=1%"
 	if l.long {
-		n = 2000
+		n, wire = 300, "* * delay=500ms jitter=200ms loss=30% dup=5% corrupt=0.1%"
 	}
 	ada, bob := onTheWire(l)
 	if err := l.ready(); err != nil {
 		return outcome{}, err
 	}
-	if err := l.wire.set("* * delay=100ms jitter=30ms loss=10% dup=5% corrupt=1%"); err != nil {
+	if err := l.wire.set(wire); err != nil {
 		return outcome{}, err
 	}
 	if err := befriend(ctx, l, ada, bob); err != nil {
