@@ -132,7 +132,8 @@ func (h *host) plug(port, device string, addrs ...string) {
 		return
 	}
 	h.lab.fail(command("", "ip", "link", "set", "dev", tun, "netns", h.ns, "name", device))
-	h.ip("link set " + device + " up")
+	// What is lost is decided by the wire, not by a queue that is full while others have the processor.
+	h.ip("link set " + device + " txqueuelen 10000 up")
 	var nets []netip.Prefix
 	for _, a := range addrs {
 		network, routed := strings.CutPrefix(a, "via ")

@@ -22,7 +22,7 @@ func selfScenarios() []scenario {
 			name: "lab-symmetric", what: "two NATs with a port for each destination", bar: "two mappings, no hole, strangers kept out",
 			run: func(_ context.Context, l *lab) (outcome, error) { return mappings(l, symmetric, false) },
 		},
-		{name: "lab-wire", what: "the wire does what was set, while it runs", bar: "all within bounds", run: labWire},
+		{name: "lab-wire", what: "the wire does what was set, while it runs", bar: "all within bounds", alone: true, run: labWire},
 		{name: "lab-walls", what: "CGNAT, IPv6, UDP blocked, only 443 through a proxy", bar: "each lets through what it should", run: labWalls},
 	}
 }
