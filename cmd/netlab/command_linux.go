@@ -18,6 +18,7 @@ const usage = `netlab: real kinloom nodes in a network that misbehaves. Linux, r
                                  name, figure, bar, ok or FAIL, seconds. Exit code 1 if one fails.
       --kinloom FILE             the program to test (default: built from the source tree around)
       --long                     the long forms, for .ci/nightly
+      --soak TIME                how long the scenario soak lasts, of the long form (default 1h, at least 1m)
       --seed N                   of the wire's dice (default: drawn, and printed)
       --parallel N               scenarios at the same time (default 4); those with times of few seconds run alone
       --keep                     keep the folder with homes and logs, and print its name
@@ -75,6 +76,7 @@ func run(ctx context.Context, args []string) int {
 type testOptions struct {
 	kinloom  string
 	long     bool
+	soak     time.Duration
 	seed     uint64
 	parallel int
 	keep     bool
@@ -85,6 +87,7 @@ func (o *testOptions) parse(args []string) error {
 	set := flags("test")
 	set.StringVar(&o.kinloom, "kinloom", "", "")
 	set.BoolVar(&o.long, "long", false, "")
+	set.DurationVar(&o.soak, "soak", time.Hour, "")
 	set.Uint64Var(&o.seed, "seed", 0, "")
 	set.IntVar(&o.parallel, "parallel", 4, "")
 	set.BoolVar(&o.keep, "keep", false, "")
@@ -97,6 +100,9 @@ func (o *testOptions) parse(args []string) error {
 			return fmt.Errorf("there is no scenario %q: %w", name, errUsage)
 		}
 	}
+	if o.soak < time.Minute {
+		return fmt.Errorf("--soak is at least 1m: %w", errUsage)
+	}
 	if o.parallel < 1 {
 		return fmt.Errorf("--parallel is at least 1: %w", errUsage)
 	}
@@ -105,7 +111,7 @@ func (o *testOptions) parse(args []string) error {
 
 func (o *testOptions) args() []string {
 	args := []string{
-		"--kinloom=" + o.kinloom, fmt.Sprintf("--long=%v", o.long), fmt.Sprintf("--seed=%d", o.seed),
+		"--kinloom=" + o.kinloom, fmt.Sprintf("--long=%v", o.long), fmt.Sprintf("--soak=%v", o.soak), fmt.Sprintf("--seed=%d", o.seed),
 		fmt.Sprintf("--parallel=%d", o.parallel), "--",
 	}
 	return append(args, o.names...)

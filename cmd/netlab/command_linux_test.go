@@ -6,10 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCommandLines(t *testing.T) {
-	for _, line := range []string{"nonsense", "test --nonsense", "test no-such-scenario", "test --parallel 0", "inside /tmp", "list --x", "set --x", "clean --x"} {
+	for _, line := range []string{"nonsense", "test --nonsense", "test no-such-scenario", "test --parallel 0", "test --soak 5s", "inside /tmp", "list --x", "set --x", "clean --x"} {
 		if code := run(t.Context(), strings.Fields(line)); code != 2 {
 			t.Errorf("netlab %s: exit code %d, want 2", line, code)
 		}
@@ -18,11 +19,11 @@ func TestCommandLines(t *testing.T) {
 	if err := o.parse([]string{"--help"}); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("--help gives %v", err)
 	}
-	if err := o.parse([]string{"--seed", "7", "--long", "lan", "lossy"}); err != nil {
+	if err := o.parse([]string{"--seed", "7", "--long", "--soak", "5m", "lan", "lossy"}); err != nil {
 		t.Fatal(err)
 	}
 	var inner testOptions
-	if err := inner.parse(o.args()); err != nil || inner.seed != 7 || !inner.long || inner.parallel != 4 || !slices.Equal(inner.names, []string{"lan", "lossy"}) {
+	if err := inner.parse(o.args()); err != nil || inner.seed != 7 || !inner.long || inner.soak != 5*time.Minute || inner.parallel != 4 || !slices.Equal(inner.names, []string{"lan", "lossy"}) {
 		t.Errorf("what is handed on is read as %+v, %v", inner, err)
 	}
 }

@@ -20,6 +20,7 @@ type lab struct {
 	folder  string
 	kinloom string
 	long    bool // the long form is asked for
+	soak    time.Duration
 	wire    *wire
 	tuns    *atomic.Int64 // made so far by all labs: names in the wire's namespace
 	err     error

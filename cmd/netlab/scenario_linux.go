@@ -18,6 +18,7 @@ type scenario struct {
 	name  string
 	what  string
 	bar   string
+	long  bool // it runs in the long form only, or when it is named
 	alone bool // its times are few seconds, which others must not lengthen
 	run   func(context.Context, *lab) (outcome, error)
 }
@@ -36,7 +37,7 @@ const (
 
 // scenarios are all there are, in the order in which they run.
 func scenarios() []scenario {
-	return slices.Concat(selfScenarios(), lanScenarios(), wireScenarios(), homeScenarios())
+	return slices.Concat(selfScenarios(), lanScenarios(), wireScenarios(), homeScenarios(), soakScenarios())
 }
 
 func known(name string) bool {
@@ -50,7 +51,7 @@ func runScenarios(ctx context.Context, folder string, o testOptions) error {
 	var say sync.Mutex
 	one := func(s scenario) {
 		began := time.Now()
-		l := &lab{name: s.name, folder: filepath.Join(folder, s.name), kinloom: o.kinloom, long: o.long, tuns: &tuns}
+		l := &lab{name: s.name, folder: filepath.Join(folder, s.name), kinloom: o.kinloom, long: o.long, soak: o.soak, tuns: &tuns}
 		got, err := attempt(ctx, s, l, o.seed)
 		verdict := "ok"
 		if err != nil || !got.ok {
@@ -68,7 +69,8 @@ func runScenarios(ctx context.Context, folder string, o testOptions) error {
 	var all sync.WaitGroup
 	for _, alone := range []bool{true, false} {
 		for _, s := range scenarios() {
-			if s.alone != alone || len(o.names) > 0 && !slices.Contains(o.names, s.name) {
+			wanted := len(o.names) == 0 && (o.long || !s.long) || slices.Contains(o.names, s.name)
+			if s.alone != alone || !wanted {
 				continue
 			}
 			turns <- struct{}{}
@@ -91,8 +93,8 @@ func runScenarios(ctx context.Context, folder string, o testOptions) error {
 // attempt runs one scenario in a lab of its own and takes the lab down.
 func attempt(ctx context.Context, s scenario, l *lab, seed uint64) (got outcome, err error) {
 	limit := scenarioTime
-	if l.long {
-		limit = longTime
+	if l.long || s.long {
+		limit = longTime + l.soak
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
