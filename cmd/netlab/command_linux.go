@@ -20,7 +20,7 @@ const usage = `netlab: real kinloom nodes in a network that misbehaves. Linux, r
       --long                     the long forms, for .ci/nightly
       --soak TIME                how long the scenario soak lasts, of the long form (default 1h, at least 1m)
       --seed N                   of the wire's dice (default: drawn, and printed)
-      --parallel N               scenarios at the same time (default 4); those with times of few seconds run alone
+      --parallel N               scenarios at the same time (default 6); those with times of few seconds run alone
       --keep                     keep the folder with homes and logs, and print its name
   netlab list                    the scenarios
   netlab set [LINE]              change the wire of the running test, or show it without a LINE.
@@ -89,7 +89,7 @@ func (o *testOptions) parse(args []string) error {
 	set.BoolVar(&o.long, "long", false, "")
 	set.DurationVar(&o.soak, "soak", time.Hour, "")
 	set.Uint64Var(&o.seed, "seed", 0, "")
-	set.IntVar(&o.parallel, "parallel", 4, "")
+	set.IntVar(&o.parallel, "parallel", 6, "")
 	set.BoolVar(&o.keep, "keep", false, "")
 	if err := parseFlags(set, args); err != nil {
 		return err

@@ -23,7 +23,7 @@ func TestCommandLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inner testOptions
-	if err := inner.parse(o.args()); err != nil || inner.seed != 7 || !inner.long || inner.soak != 5*time.Minute || inner.parallel != 4 || !slices.Equal(inner.names, []string{"lan", "lossy"}) {
+	if err := inner.parse(o.args()); err != nil || inner.seed != 7 || !inner.long || inner.soak != 5*time.Minute || inner.parallel != 6 || !slices.Equal(inner.names, []string{"lan", "lossy"}) {
 		t.Errorf("what is handed on is read as %+v, %v", inner, err)
 	}
 }

@@ -29,11 +29,11 @@ func together(nodes []*node, step func(*node) error) error {
 }
 
 // befriend starts two nodes and makes them contacts.
-func befriend(ctx context.Context, l *lab, a, b *node) error {
+func befriend(ctx context.Context, l *lab, a, b *node, flags ...string) error {
 	if err := l.ready(); err != nil {
 		return err
 	}
-	if err := together([]*node{a, b}, func(n *node) error { return n.up(ctx) }); err != nil {
+	if err := together([]*node{a, b}, func(n *node) error { return n.up(ctx, flags...) }); err != nil {
 		return err
 	}
 	return b.add(ctx, a.invite)

@@ -3,7 +3,7 @@
 //
 //	netlab test                      all scenarios, one line each: name, figure, bar, ok or FAIL, seconds
 //	netlab test cone lossy           some of them
-//	netlab test --long               the long forms: cuts of a minute, an hour of kills
+//	netlab test --long               the long forms: 40 tries, cuts of a minute, an hour of kills
 //	netlab list                      what there is
 //	netlab set 'ada bob loss=30%'    changes the wire of a running test, from another terminal
 //	netlab clean                     removes what a killed run has left

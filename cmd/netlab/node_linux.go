@@ -7,11 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -19,14 +20,20 @@ import (
 // node is a kinloom with a home, which runs on a host from up to stop or kill.
 type node struct {
 	*host
-	id   string // the person, from the first up on
-	home string
+	id        string // the person, from the first up on
+	peer      string // the transport key, from the last up on, with where it listens
+	listening []string
+	home      string
+	bulk      int // bytes of each text that say sends, beyond its number
 
 	process *exec.Cmd
 	began   time.Time     // of the last up
 	invite  string        // what the last up printed
 	ended   chan struct{} // closed when the process has ended
 	result  error         // of its end, once ended is closed
+
+	mu   sync.Mutex // guards said
+	said []string
 }
 
 // node gives the host a home for a kinloom. Nothing runs yet.
@@ -65,7 +72,7 @@ func (n *node) up(ctx context.Context, flags ...string) error {
 	go func() {
 		lines := bufio.NewReader(out)
 		read <- n.readReady(lines)
-		_, _ = io.Copy(io.Discard, lines) // ends with the process
+		n.listen(lines) // ends with the process
 		n.result = n.process.Wait()
 		close(ended)
 	}()
@@ -81,6 +88,26 @@ func (n *node) up(ctx context.Context, flags ...string) error {
 	return nil
 }
 
+// listen keeps what up prints from then on.
+func (n *node) listen(lines *bufio.Reader) {
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return
+		}
+		n.mu.Lock()
+		n.said = append(n.said, line)
+		n.mu.Unlock()
+	}
+}
+
+// notices returns the lines of all runs that came behind the first two.
+func (n *node) notices() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.said)
+}
+
 // readReady reads the two lines that up prints first.
 func (n *node) readReady(lines *bufio.Reader) error {
 	for _, want := range []string{"ready", "invite"} {
@@ -88,12 +115,15 @@ func (n *node) readReady(lines *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		var said struct{ Type, ID, Link string }
+		var said struct {
+			Type, ID, Peer, Link string
+			Listening            []string
+		}
 		if err := json.Unmarshal(line, &said); err != nil || said.Type != want {
 			return errors.Join(fmt.Errorf("it printed %q", line), err)
 		}
 		if want == "ready" {
-			n.id = said.ID
+			n.id, n.peer, n.listening = said.ID, said.Peer, said.Listening
 		} else {
 			n.invite = said.Link
 		}
@@ -182,7 +212,7 @@ func (n *node) found(ctx context.Context, devices int) error {
 	}
 }
 
-// heard returns the texts that the node has from another one, in the order that it shows.
+// heard returns the first lines of the texts that the node has from another one, in the order that it shows.
 func (n *node) heard(ctx context.Context, from *node) ([]string, error) {
 	lines, err := n.do(ctx, "read", from.id, "--limit", "0")
 	if err != nil {
@@ -195,7 +225,8 @@ func (n *node) heard(ctx context.Context, from *node) ([]string, error) {
 			return nil, err
 		}
 		if m.From == from.id && m.Type == "message" {
-			texts = append(texts, m.Text)
+			number, _, _ := strings.Cut(m.Text, "\n")
+			texts = append(texts, number)
 		}
 	}
 	return texts, nil

@@ -37,7 +37,8 @@ const (
 
 // scenarios are all there are, in the order in which they run.
 func scenarios() []scenario {
-	return slices.Concat(selfScenarios(), lanScenarios(), wireScenarios(), homeScenarios(), soakScenarios())
+	// The longest ones of those that run side by side come early.
+	return slices.Concat(lanScenarios(), wireScenarios(), natScenarios(), movedScenarios(), homeScenarios(), selfScenarios(), soakScenarios())
 }
 
 func known(name string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -37,7 +38,11 @@ func onTheWire(l *lab) (ada, bob *node) {
 // say sends texts number from+1 to upto, one after another.
 func (n *node) say(ctx context.Context, to *node, from, upto int) error {
 	for i := from; i < upto; i++ {
-		if _, err := n.do(ctx, "send", to.id, text(n.name, i)); err != nil {
+		words := text(n.name, i)
+		if n.bulk > 0 {
+			words += "\n" + strings.Repeat("x", n.bulk)
+		}
+		if _, err := n.do(ctx, "send", to.id, words); err != nil {
 			return err
 		}
 	}
