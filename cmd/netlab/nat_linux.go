@@ -20,6 +20,7 @@ func natScenarios() []scenario {
 	office := routing{nat: cone, inside: homeNet, refuses: "all"}
 	hard := routing{nat: symmetric, inside: homeNet}
 	return []scenario{
+		{name: "relay-cut", what: "the relay in use dies amid 400 KiB; there is another one", bar: "resumed <= 30 s, 0 lost, twice, out of order", run: relayCut},
 		{
 			name: "cone-cone", what: "homes behind two cones, fresh ones each time: do they get a direct connection?", bar: ">= 95 % direct, all delivered",
 			run: func(ctx context.Context, l *lab) (outcome, error) { return punching(ctx, l, four, "direct", 0.95) },
@@ -46,7 +47,6 @@ func natScenarios() []scenario {
 			name: "six-four", what: "IPv6 only to IPv4 only, over a relay that has both", bar: "up to delivered <= 30 s, 0 lost, twice, out of order",
 			run: func(ctx context.Context, l *lab) (outcome, error) { return overRelay(ctx, l, four, six, nil) },
 		},
-		{name: "relay-cut", what: "the relay in use dies amid 400 KiB; there is another one", bar: "resumed <= 30 s, 0 lost, twice, out of order", run: relayCut},
 	}
 }
 
