@@ -206,13 +206,15 @@ func (e *edge) open(ctx context.Context, id peer.ID, addrs []multiaddr.Multiaddr
 }
 
 func (e *edge) link(s network.Stream, dialled bool) *link {
-	path, _ := e.n.net.Connected(s.Conn().RemotePeer())
 	k := &link{
 		stream: s, peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
-		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells),
+		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells), doubt: make(chan struct{}, 1),
 	}
-	if path.Route == p2p.LAN {
+	switch p2p.PathOf(s.Conn()).Route {
+	case p2p.LAN:
 		k.route = RouteLAN
+	case p2p.Relayed:
+		k.route = RouteRelay
 	}
 	k.dialled, k.quiet = dialled, dialled
 	k.conn = dm.New(s, k, dm.Config{Dialer: dialled, Known: dialled})
@@ -243,6 +245,7 @@ func (e *edge) run(ctx context.Context, k *link) {
 		defer cancel()
 		return k.write(ctx)
 	})
+	g.Go(func() error { return k.probe(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		e.n.cfg.Log.Debug("a link ended", "peer", k.peer.ShortString(), "error", err)
 	}
@@ -371,8 +374,18 @@ func (n *Node) pairs(ctx context.Context) ([]contact.Pair, error) {
 	return out, err
 }
 
-// Connected implements p2p.Handler. Routes are known by their streams.
-func (e *edge) Connected(peer.ID, p2p.Path) {}
+// Connected implements p2p.Handler. Routes are known by their streams; but where a
+// connection without a relay has appeared beside one over a relay, the device is to
+// be reached by that.
+func (e *edge) Connected(id peer.ID, path p2p.Path) {
+	if path.Route == p2p.Relayed {
+		return
+	}
+	e.hand(change{apply: func(l *loop, _ *store.Tx) error {
+		l.shorten(id)
+		return nil
+	}, reply: func(error) {}})
+}
 
 // Disconnected implements p2p.Handler.
 func (e *edge) Disconnected(peer.ID, p2p.Path) {}

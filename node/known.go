@@ -98,10 +98,20 @@ func (e *edge) mayPunch(id peer.ID) bool {
 	return k == nil || k.contacts[id] != store.RelayOnly
 }
 
-// relays are the nodes to ask for a reservation.
+// relaysMax bounds the servers of the address book that are asked to relay.
+const relaysMax = 16
+
+// relays are the nodes to ask for a reservation: of contacts, then servers that
+// somebody named.
 func (e *edge) relays() []peer.AddrInfo {
+	var out []peer.AddrInfo
 	if k := e.known.Load(); k != nil {
-		return k.relays
+		out = append(out, k.relays...)
 	}
-	return nil
+	for _, s := range e.n.net.Book() {
+		if s.Source != p2p.FromDHT && s.Source != p2p.FromMDNS && len(out) < relaysMax {
+			out = append(out, s.Peer)
+		}
+	}
+	return out
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/protocol/dm"
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
@@ -48,8 +49,9 @@ type link struct {
 	held   [][]byte          // cells that open once these news are here
 
 	out     chan []byte
-	starved atomic.Bool // the loop has more and found no room
-	stale   atomic.Bool // a newer one took its place: its connection goes with it
+	doubt   chan struct{} // what was sent got no receipt: is anybody there?
+	starved atomic.Bool   // the loop has more and found no room
+	stale   atomic.Bool   // a newer one took its place: its connection goes with it
 	once    sync.Once
 	end     context.CancelFunc
 }
@@ -83,6 +85,40 @@ func (k *link) send(cell []byte, s session.ID) {
 
 // close ends the stream.
 func (k *link) close() { k.once.Do(k.end) }
+
+const (
+	// doubtAfter is how long a receipt may be missing before the other side is asked
+	// whether it is there: a relay that died, or a network that was left, shows only
+	// when QUIC gives up, after 30 s.
+	doubtAfter = 6 * time.Second
+	// doubtTime is how long it may take to answer.
+	doubtTime = 5 * time.Second
+)
+
+// doubted has the link asked whether anybody is there.
+func (k *link) doubted() {
+	select {
+	case k.doubt <- struct{}{}:
+	default:
+	}
+}
+
+// probe ends the link, with its connection, once nobody answers, until ctx ends.
+func (k *link) probe(ctx context.Context) error {
+	for {
+		select {
+		case <-k.doubt:
+		case <-ctx.Done():
+			return nil
+		}
+		asked, cancel := context.WithTimeout(ctx, doubtTime)
+		_, _, err := k.edge.n.net.PingOn(asked, k.stream.Conn())
+		cancel()
+		if err != nil && !errors.Is(err, p2p.ErrNotSupported) && ctx.Err() == nil {
+			k.replaced()
+		}
+	}
+}
 
 // replaced ends the stream and its connection.
 func (k *link) replaced() {

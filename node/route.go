@@ -326,6 +326,9 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	q.dialing, q.wait = false, 0
 	q.findAt, q.finds = time.Time{}, 0
 	if q.link != k {
+		if old := q.link; old != nil && old.dialled && k.dialled && old.route == RouteRelay && k.route != RouteRelay {
+			l.then(old.close)
+		}
 		q.link, q.asked = k, time.Time{}
 		q.rewind()
 		l.then(l.hub.turn)
@@ -352,6 +355,20 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		}
 	}
 	return tx.PutDevice(&d.Device)
+}
+
+// shorten has the devices that are reached over a relay by a peer asked for a stream
+// on the connection that does without.
+func (l *loop) shorten(id peer.ID) {
+	for _, d := range l.acct.devices {
+		k := d.queue.link
+		if k == nil || k.peer != id || k.route != RouteRelay || !k.dialled || d.queue.dialing || l.net == nil {
+			continue
+		}
+		if addr, err := multiaddr.NewMultiaddr(k.addr); err == nil { // it is connected: no address is dialled
+			d.queue.dialing = l.net.dial(dialRequest{device: d.ID, ways: []dialWay{{transport: []byte(id), addr: addr}}, rule: l.waysOf(d)})
+		}
+	}
 }
 
 // replace ends the links that a device left behind. Whoever dials has no link that

@@ -72,8 +72,12 @@ func (l *loop) due(d *device, now time.Time) {
 			l.touch(d)
 		}
 	case q.sent > 0 && now.Sub(q.oldest) >= max(q.wait, resendAfter):
+		q.link.doubted()
 		q.wait = min(max(q.wait, resendAfter)*2, resendMax)
 		q.rewind()
+		l.touch(d)
+	case q.sent > 0 && now.Sub(q.oldest) >= doubtAfter:
+		q.link.doubted()
 		l.touch(d)
 	default:
 		l.rest(d, now)

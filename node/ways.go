@@ -16,7 +16,7 @@ import (
 // Way is one way to a device, tried or not.
 type Way struct {
 	Device    string
-	Route     string // "direct", "lan", "relayed"
+	Route     string // "direct", "lan", "relay"
 	Transport string // "quic", "tcp", …
 	Address   string
 	Source    string // how it is known: "told", "invite", "seen", "lan", "record"; "" of a connection that came in
@@ -103,7 +103,7 @@ func way(d *device, a store.Address, rule store.Ways) Way {
 	switch {
 	case err != nil:
 	case isRelayed(addr):
-		w.Route = "relayed"
+		w.Route = "relay"
 	case manet.IsPublicAddr(addr):
 		w.Route = "direct"
 	}

@@ -136,7 +136,7 @@ const (
 	// Relayed is over a third node, which sees both ends, the times and the sizes. It
 	// is told by the address: a relay without limits makes connections that libp2p
 	// does not mark.
-	Relayed Route = "relayed"
+	Relayed Route = "relay"
 )
 
 // Path describes one connection.

@@ -226,6 +226,9 @@ func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) err
 	return err
 }
 
+// PathOf describes a connection of a Net.
+func PathOf(c network.Conn) Path { return pathOf(c) }
+
 // pathOf describes a connection.
 func pathOf(c network.Conn) Path {
 	addr := c.RemoteMultiaddr()

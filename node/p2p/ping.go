@@ -56,9 +56,18 @@ func echoPings(s network.Stream) {
 // and tells which one that is. Errors: ErrNotConnected, ErrNotSupported, ctx.Err(),
 // or what the stream said.
 func (n *Net) Ping(ctx context.Context, p peer.ID) (time.Duration, Path, error) {
+	c := n.conn(p)
+	if c == nil {
+		return 0, Path{}, ErrNotConnected
+	}
+	return n.PingOn(ctx, c)
+}
+
+// PingOn is Ping for one connection.
+func (n *Net) PingOn(ctx context.Context, c network.Conn) (time.Duration, Path, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
-	s, err := n.NewStream(ctx, p, PingID)
+	s, err := n.streamOn(ctx, c, PingID)
 	if err != nil {
 		return 0, Path{}, err
 	}
