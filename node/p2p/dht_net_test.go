@@ -105,7 +105,9 @@ func TestServersTellNoClientsAddress(t *testing.T) {
 	other := start(t, Config{Profile: Server, Listen: loopbackListen, Bootstrap: info})
 	client := start(t, Config{Profile: Client, Listen: loopbackListen, Bootstrap: info})
 	for _, n := range []*Net{other, client} {
-		if _, err := n.Dial(t.Context(), id, server.Addrs()); err != nil {
+		// The server dials, so that it has the connection when this returns.
+		p, _ := n.PeerIDs()
+		if _, err := server.Dial(t.Context(), p, n.Addrs()); err != nil {
 			t.Fatal(err)
 		}
 	}

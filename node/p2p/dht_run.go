@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"crypto/rand"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ const (
 	// quarter of chance. A new network ends it.
 	joinRetry    = 2 * time.Second
 	joinRetryMax = 10 * time.Minute
+	// smallRetry is the shortest pause where servers are known, and no more of them.
+	smallRetry = time.Minute
 	// How often the routing table is looked through: what a server knows serves all, a
 	// home must know where to go, and a client only whom to ask.
 	serverRefresh = 10 * time.Minute
@@ -59,26 +62,27 @@ func (d *dht) run(ctx context.Context) {
 	defer wg.Wait()
 	pause, every := joinRetry, d.refreshEvery()
 	refreshed := time.Now()
+	// A client keeps no table; it must know whom to ask.
+	known := d.size
+	if d.net.cfg.Profile == Client {
+		known = d.net.book.fresh
+	}
 	for ctx.Err() == nil {
 		wait := every - time.Since(refreshed)
-		// A client keeps no table; it must know whom to ask.
-		before := d.size()
-		if d.net.cfg.Profile == Client {
-			before = d.net.book.fresh()
-		}
-		if before < thinTable || wait <= 0 {
+		if before := known(); before < thinTable || wait <= 0 {
 			if d.join(ctx) {
 				refreshed = time.Now()
 			}
 			d.learn()
-			if d.size() > before {
+			after, longest := known(), joinRetryMax
+			switch {
+			case after == 0:
+			case after > before:
 				pause = joinRetry
+			default: // a small network
+				pause, longest = max(pause, smallRetry), every
 			}
 			wait = pause + chance(pause/4)
-			longest := joinRetryMax
-			if d.size() > 0 || before > 0 {
-				longest = every
-			}
 			pause = min(2*pause, longest)
 		} else {
 			pause = joinRetry
@@ -97,6 +101,13 @@ func (d *dht) run(ctx context.Context) {
 func (d *dht) join(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*joinTimeout)
 	defer cancel()
+	// A client asks for anybody's neighbours, and is content with what it is told: a walk
+	// over the whole network would cost it half a megabyte.
+	client := d.net.cfg.Profile == Client
+	target := d.net.self()
+	if client {
+		target = peer.ID(rand.Text())
+	}
 	var up atomic.Int32
 	var wg sync.WaitGroup
 	for _, info := range d.net.book.candidates(joinAtOnce, func(p peer.ID) bool { return p == d.net.self() || d.knows(p) }) {
@@ -108,18 +119,22 @@ func (d *dht) join(ctx context.Context) bool {
 				d.net.book.failed(info.ID)
 				return
 			}
-			// Who does not serve the DHT helps nobody; identify tells.
-			if _, err := d.msg.GetClosestPeers(ctx, info.ID, d.net.self()); err != nil {
+			// Who does not serve the DHT helps nobody.
+			closer, err := d.msg.GetClosestPeers(ctx, info.ID, target)
+			if err != nil {
 				d.net.book.failed(info.ID)
 				return
 			}
 			d.net.book.worked(info.ID)
 			up.Add(1)
+			for _, c := range closer[:min(len(closer), 20)] {
+				d.net.book.add(peer.AddrInfo{ID: c.ID, Addrs: d.dialable(c.Addrs)}, FromDHT)
+			}
 		})
 	}
 	wg.Wait()
-	if up.Load() == 0 && d.size() == 0 {
-		return false
+	if up.Load() == 0 && d.size() == 0 || client {
+		return up.Load() > 0
 	}
 	select {
 	case <-d.kad.Load().RefreshRoutingTable():

@@ -49,7 +49,10 @@ func TestOneServer(t *testing.T) {
 		server = start(t, n, 0, p2p.Config{Profile: p2p.Server, Data: disk})
 		time.Sleep(time.Minute)
 		check("after a restart of the server", record)
+		pub.stop()
+		fin.stop()
 		time.Sleep(time.Until(rv.PeriodAt(time.Now()).NotAfter()) + time.Hour)
+		fin = start(t, n, 2, knowing(p2p.Config{Profile: p2p.Client}, server))
 		check("after its end", nil)
 		// A server that knows no other answers itself.
 		point, record = newDevice(2).now(t, 1)
