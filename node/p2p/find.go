@@ -111,13 +111,10 @@ func (p *proxies) use(id peer.ID) {
 // one if these do not agree on a record, each over a connection of its own that shows our address and no key. It calls each at once for
 // every answer, one call at a time: record is nil if that server found none, and else
 // one that the point's key has signed; at is the server's time. Another server is
-// asked where one fails. It returns when they have answered; the error says that
+// asked where one fails, and if all do, a node that is a server itself walks on its own. It returns when they have answered; the error says that
 // nobody did. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
 func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record []byte, at time.Time)) error {
 	servers := n.choose(proxyTries)
-	if len(servers) == 0 {
-		return n.findHere(ctx, point, each)
-	}
 	var mu sync.Mutex // one call of each at a time; guards said
 	var said [][]byte
 	asked := func(ctx context.Context, s peer.AddrInfo) error {
@@ -138,24 +135,27 @@ func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record [
 		}
 		return nil
 	}
-	return n.ask(ctx, servers, asked, func() bool {
+	err := n.ask(ctx, servers, asked, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(said) > findProxies || len(said) == findProxies && said[0] != nil && bytes.Equal(said[0], said[1])
 	})
+	if d := n.serving(); d != nil && err != nil && ctx.Err() == nil {
+		record := d.getRecord(ctx, point)
+		if ctx.Err() == nil {
+			each(record, time.Now())
+			return nil
+		}
+	}
+	return err
 }
 
-// findHere answers from this node's own part of the DHT, where it knows no other.
-func (n *Net) findHere(ctx context.Context, point rv.Point, each func([]byte, time.Time)) error {
-	d := n.dht.Load()
-	if d == nil || !d.serving.Load() {
-		return ErrNoProxy
+// serving returns this node's part in the DHT if it is a server now. It looks up for
+// itself where no other does: those who store records see its address then.
+func (n *Net) serving() *dht {
+	if d := n.dht.Load(); d != nil && d.serving.Load() {
+		return d
 	}
-	record := d.getRecord(ctx, point)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	each(record, time.Now())
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, try func(context
 	for range findProxies {
 		start()
 	}
-	var last error
+	last := ErrNoProxy
 	hedge := time.NewTimer(hedgeAfter)
 	defer hedge.Stop()
 	for busy > 0 {
@@ -254,14 +254,7 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 		return err
 	}
 	servers := n.choose(proxyTries, n.proxies.others(stamp.Period)...)
-	if len(servers) == 0 {
-		d := n.dht.Load()
-		if d == nil || !d.serving.Load() {
-			return ErrNoProxy
-		}
-		return d.putRecord(ctx, point, record)
-	}
-	took, seen := false, false
+	took, seen, err := false, false, ErrNoProxy
 	for _, s := range servers {
 		if took {
 			seen, err = n.isThere(ctx, s, point, record)
@@ -284,6 +277,9 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 	}
 	if took {
 		return nil
+	}
+	if d := n.serving(); d != nil {
+		return d.putRecord(ctx, point, record)
 	}
 	return err
 }
@@ -330,8 +326,8 @@ func (p *proxies) others(period rv.Period) (out []peer.ID) {
 
 // serveProxy answers one request for a record, if this node is a server of the DHT.
 func (n *Net) serveProxy(s network.Stream) {
-	d := n.dht.Load()
-	if d == nil || !d.serving.Load() || s.Conn().LocalPeer() != n.self() {
+	d := n.serving()
+	if d == nil || s.Conn().LocalPeer() != n.self() {
 		s.ResetWithError(network.StreamResourceLimitExceeded)
 		return
 	}
