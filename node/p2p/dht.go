@@ -164,10 +164,8 @@ func (d *dht) dialable(addrs []ma.Multiaddr) []ma.Multiaddr {
 
 // directAddr is usable without relays.
 func directAddr(a ma.Multiaddr) (ma.Multiaddr, bool) {
-	for _, c := range a {
-		if c.Code() == ma.P_CIRCUIT {
-			return nil, false
-		}
+	if isCircuit(a) {
+		return nil, false
 	}
 	return usable(a)
 }

@@ -54,9 +54,10 @@ func (c *Config) setProfile() {
 	if c.Profile == "" {
 		c.Profile = Home
 	}
-	if c.Profile == LANProfile {
-		c.LANOnly = true
+	if c.LANOnly {
+		c.Profile = LANProfile
 	}
+	c.LANOnly = c.Profile == LANProfile
 	if c.ConnLow == 0 && c.ConnHigh == 0 {
 		switch c.Profile {
 		case Server:

@@ -230,6 +230,26 @@ func TestThroughProxy(t *testing.T) {
 	}
 }
 
+// TestThrowawaysThroughProxy: what looks records up has no way beside the proxy either.
+func TestThrowawaysThroughProxy(t *testing.T) {
+	p := newConnectProxy(t)
+	n, server, _ := behind(t, p, p.url("", ""), nil)
+	id, _ := server.PeerIDs()
+	for _, addr := range []ma.Multiaddr{proxied443, proxiedWSS} {
+		before := p.times("8.8.8.8:443")
+		err := n.throwaway(t.Context(), infoOf(id, quic443, addr), echoID, func(s network.Stream) error {
+			if _, err := io.WriteString(s, "hello\n"); err != nil {
+				return err
+			}
+			_, err := io.ReadFull(s, make([]byte, 6))
+			return err
+		})
+		if err != nil || p.times("8.8.8.8:443") != before+1 {
+			t.Errorf("%v: %v, asked %d times", addr, details(err), p.times("8.8.8.8:443")-before)
+		}
+	}
+}
+
 // TestProxyTrouble: each way in which a proxy is none has its words, nothing that it
 // sent is taken for a peer's, and nothing in the error gives the password away.
 func TestProxyTrouble(t *testing.T) {

@@ -217,6 +217,10 @@ func TestProfiles(t *testing.T) {
 			t.Errorf("%q: got %+v", profile, cfg)
 		}
 	}
+	cfg := Config{Key: newKey(t), Profile: Server, LANOnly: true}
+	if cfg.setProfile(); cfg.Profile != LANProfile {
+		t.Errorf("a server on the LAN only is %q", cfg.Profile)
+	}
 	if _, err := New(Config{Key: newKey(t), Profile: "tor"}); err == nil {
 		t.Error("an unknown profile is accepted")
 	}

@@ -62,14 +62,16 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UserAgent("kinloom"),
+		libp2p.Security(noise.ID, noise.New), // as the main host: see openHost
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
-	transports, err := n.throwawayTransports()
-	if err != nil {
-		return err
+	if n.cfg.Throwaway != nil {
+		opts = append(opts, n.cfg.Throwaway()...)
+	} else {
+		opts = append(opts, n.dialers()...)
 	}
-	opts = append(opts, transports...)
 	lh, err := libp2p.New(opts...)
 	if err != nil {
 		return fmt.Errorf("throwaway host: %w", err)
@@ -101,14 +103,6 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		return err
 	}
 	return nil
-}
-
-// throwawayTransports are those of the main host: through the proxy where it has one.
-func (n *Net) throwawayTransports() ([]libp2p.Option, error) {
-	if n.cfg.Throwaway != nil {
-		return n.cfg.Throwaway(), nil
-	}
-	return n.transports()
 }
 
 // chance returns a number from 0 to below n that nobody can foresee.

@@ -35,31 +35,35 @@ func plainTransports() []libp2p.Option {
 	}
 }
 
-// transports are those of the main host: QUIC, TCP and wss; with a proxy without QUIC,
-// and both others through it.
+// dialers are the transports of a host that dials: QUIC, TCP and wss; with a proxy
+// without QUIC, and both others through it.
+func (n *Net) dialers() []libp2p.Option {
+	switch {
+	case n.cfg.LANOnly:
+		return plainTransports()
+	case n.proxy != nil:
+		return []libp2p.Option{
+			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport(), tcp.WithDialerForAddr(n.proxy.forAddr)),
+			libp2p.Transport(newWSS(nil, n.proxy.DialContext)),
+		}
+	}
+	return append(plainTransports(), libp2p.Transport(newWSS(nil, (&net.Dialer{}).DialContext)))
+}
+
+// transports are those of the main host.
 func (n *Net) transports() ([]libp2p.Option, error) {
 	if len(n.cfg.Options) > 0 {
 		return n.cfg.Options, nil
 	}
-	if n.cfg.LANOnly {
-		return plainTransports(), nil
-	}
-	if n.proxy != nil {
-		return []libp2p.Option{
-			libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport(), tcp.WithDialerForAddr(n.proxy.forAddr)),
-			libp2p.Transport(newWSS(nil, n.proxy.DialContext)),
-		}, nil
-	}
-	opts := plainTransports()
-	dial := (&net.Dialer{}).DialContext
 	if n.cfg.Profile != Server {
-		return append(opts, libp2p.Transport(newWSS(nil, dial))), nil
+		return n.dialers(), nil
 	}
 	cert, err := newCert(time.Now())
 	if err != nil {
 		return nil, err
 	}
-	return append(opts, libp2p.ShareTCPListener(), libp2p.Transport(newWSS(cert, dial))), nil
+	wss := newWSS(cert, (&net.Dialer{}).DialContext)
+	return append(plainTransports(), libp2p.ShareTCPListener(), libp2p.Transport(wss)), nil
 }
 
 // spec says where the main host listens.

@@ -346,3 +346,38 @@ func TestNobodyPlaysTheRelay(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowHop: a relay stream that says nothing, too much or half of it is not kept.
+func TestSlowHop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{Latency: 5 * time.Millisecond})
+		relay := server(t, n, 0, p2p.Config{})
+		m := raw(t, n.Host(1))
+		if err := m.Connect(t.Context(), peer.AddrInfo{ID: relay.id, Addrs: []ma.Multiaddr{relay.addr}}); err != nil {
+			t.Fatal(err)
+		}
+		for name, tc := range map[string]struct {
+			bytes string
+			low   time.Duration
+		}{
+			"half":    {"\x20\x08", 9 * time.Second},
+			"long":    {"\xff\x7f", 0},
+			"longer":  {"\xff\xff\xff\xff\x0f", 0},
+			"rubbish": {"\x03xyz", 0},
+		} {
+			s, err := m.NewStream(t.Context(), relay.id, proto.ProtoIDv2Hop)
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			if _, err := io.WriteString(s, tc.bytes); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(s); !errors.Is(err, network.ErrReset) {
+				t.Errorf("%s: %v, want a reset", name, err)
+			}
+			within(t, name, time.Since(begin), tc.low, tc.low+2*time.Second)
+			_ = s.Reset()
+		}
+	})
+}
