@@ -54,7 +54,7 @@
 // holds reservations on relays (circuit v2) while the node is not known to be public,
 // lets others dial back (AutoNAT v1 and v2), opens ports in the router, and punches
 // holes from a connection over a relay to one without (DCUtR), which is never waited
-// for. Reachability says what is known, and only that: an address on an interface is
+// for and tried again some times while the connection lasts. Reachability says what is known, and only that: an address on an interface is
 // no promise, so BestAddr(Internet) returns one at which somebody dialled back, or one
 // over a relay held. Handler.AddrsChanged tells when it changes.
 //

@@ -147,7 +147,15 @@ func betterPath(now, before Path) bool { return before.Route == Relayed && now.R
 // notifiee feeds connection changes of a host into the events.
 func (n *Net) notifiee() network.Notifiee {
 	return &network.NotifyBundle{
-		ConnectedF: func(_ network.Network, c network.Conn) { n.events.touch(c.RemotePeer()) },
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			if isCircuit(c.RemoteMultiaddr()) {
+				select {
+				case n.circuits <- struct{}{}:
+				default:
+				}
+			}
+			n.events.touch(c.RemotePeer())
+		},
 		DisconnectedF: func(nw network.Network, c network.Conn) {
 			p := c.RemotePeer()
 			if nw.Connectedness(p) == network.NotConnected {

@@ -38,7 +38,16 @@ var defaultListen = []ma.Multiaddr{
 // p2pHost is one libp2p host with what we need to know about it.
 type p2pHost struct {
 	host.Host
-	local bool // speaks to non-public addresses only
+	local bool     // speaks to non-public addresses only
+	punch *puncher // nil: no holes are punched
+}
+
+// Close ends the host and what was added to it.
+func (h *p2pHost) Close() error {
+	if h.punch != nil {
+		h.punch.Close()
+	}
+	return h.Host.Close()
 }
 
 // hostSpec says which host to make.
@@ -51,6 +60,7 @@ type hostSpec struct {
 	// transports are the whole of them.
 	transports []libp2p.Option
 	shareTCP   bool // wss on the ports of TCP
+	punch      bool // holes are punched
 	local      bool
 	low, high  int
 	reach      []libp2p.Option // what makes it reachable from the Internet; empty: nothing
@@ -96,11 +106,22 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 		)
 	}
 	opts = append(opts, s.transports...)
+	var punch *puncher
+	if s.punch {
+		punch = new(puncher)
+		opts = append(opts, punch.observer())
+	}
 	lh, err := libp2p.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("start libp2p: %w", err)
 	}
 	h := &p2pHost{Host: lh, local: s.local}
+	if punch != nil {
+		if err := punch.start(h); err != nil {
+			return nil, errors.Join(err, lh.Close())
+		}
+		h.punch = punch
+	}
 	lh.Network().Notify(notify)
 	if err := h.listen(s); err != nil {
 		h.Close()

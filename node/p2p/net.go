@@ -30,6 +30,8 @@ type Net struct {
 	reach  reach
 	relays relays
 	proxy  *proxy // nil: none
+	// circuits has a token when somebody has come over a relay.
+	circuits chan struct{}
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
 	dials      dials
@@ -76,7 +78,7 @@ func New(cfg Config) (*Net, error) {
 	n := &Net{
 		cfg: cfg, log: cfg.Log, key: cfg.Key, id: id, limits: newLimiter(),
 		routes: make(map[protocol.ID]*route), changed: [2]chan struct{}{make(chan struct{}), make(chan struct{})},
-		relays: newRelays(),
+		relays: newRelays(), circuits: make(chan struct{}, 1),
 	}
 	n.throwaways = make(chan struct{}, maxThrowaway)
 	n.book = newBook(cfg.Data, cfg.Log, time.Now)
@@ -281,6 +283,7 @@ func (n *Net) Run(ctx context.Context) error {
 	if !n.cfg.LANOnly {
 		wg.Go(func() { n.each(ctx, mainHost, n.watch) })
 		wg.Go(func() { n.each(ctx, mainHost, n.keepRelays) })
+		wg.Go(func() { n.each(ctx, mainHost, n.keepPunching) })
 		wg.Go(func() {
 			n.each(ctx, mainHost, func(ctx context.Context, _ *p2pHost) {
 				if d := n.dht.Load(); d != nil {

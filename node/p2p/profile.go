@@ -5,11 +5,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // Profile says what a node does for its own reachability, and for that of others.
@@ -71,8 +67,8 @@ func (c *Config) setProfile() {
 }
 
 // reachOptions are the options of the main host that make it reachable, none where
-// only the LAN is spoken to. libp2p's own AutoRelay and relay service are not among
-// them; see keepRelays and relayService.
+// only the LAN is spoken to. libp2p's own AutoRelay, relay service and hole punching
+// are not among them; see keepRelays, relayService and puncher.
 func (n *Net) reachOptions() []libp2p.Option {
 	if n.cfg.LANOnly {
 		return nil
@@ -81,10 +77,7 @@ func (n *Net) reachOptions() []libp2p.Option {
 		// What others could dial back to or punch a hole for, is the proxy.
 		return []libp2p.Option{libp2p.EnableRelay(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.ForceReachabilityPrivate()}
 	}
-	opts := []libp2p.Option{
-		libp2p.EnableRelay(),
-		libp2p.EnableHolePunching(holepunch.WithAddrFilter(punchFilter{})),
-	}
+	opts := []libp2p.Option{libp2p.EnableRelay()}
 	if len(n.cfg.Options) > 0 {
 		// What others say of our address stops a simulation's clock.
 		opts = append(opts, libp2p.DisableIdentifyAddressDiscovery())
@@ -105,31 +98,4 @@ func (n *Net) reachOptions() []libp2p.Option {
 		}))
 	}
 	return opts
-}
-
-// maxPunch is how many addresses DCUtR takes from one peer, and tells it: two
-// transports over two kinds of IP, with a guess to spare each.
-const maxPunch = 8
-
-// punchFilter bounds what a peer behind a relay can make us dial.
-type punchFilter struct{}
-
-// FilterLocal implements holepunch.AddrFilter.
-func (punchFilter) FilterLocal(_ peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
-	return punchable(addrs)
-}
-
-// FilterRemote implements holepunch.AddrFilter.
-func (punchFilter) FilterRemote(_ peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
-	return punchable(addrs)
-}
-
-func punchable(addrs []ma.Multiaddr) []ma.Multiaddr {
-	var out []ma.Multiaddr
-	for _, a := range addrs {
-		if a, ok := usable(a); ok && !isCircuit(a) && manet.IsPublicAddr(a) && len(out) < maxPunch {
-			out = append(out, a)
-		}
-	}
-	return out
 }

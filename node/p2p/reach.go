@@ -129,7 +129,7 @@ func (n *Net) Reachability() Reachability {
 	n.reach.mu.Unlock()
 	switch {
 	case n.cfg.Profile == Client:
-	case len(proven) > 0:
+	case n.cfg.Profile == Home && len(proven) > 0:
 		out.Direct = proven
 	case out.Verdict == Public:
 		out.Direct = public

@@ -72,6 +72,8 @@ func (n *Net) spec(prefer []ma.Multiaddr) (hostSpec, error) {
 		key: n.mainKey(), listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer,
 		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh, reach: n.reachOptions(),
 	}
+	// Through a proxy the hole would be the proxy's.
+	s.punch = !n.cfg.LANOnly && n.proxy == nil
 	var err error
 	if s.transports, err = n.transports(); err != nil {
 		return s, err

@@ -185,6 +185,32 @@ func TestHoleIsPunched(t *testing.T) {
 	})
 }
 
+// TestHoleIsPunchedLater: what failed at first is tried again while the circuit lasts.
+func TestHoleIsPunchedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		relay := server(t, n, 0, p2p.Config{})
+		b, wb := walled(t, n, 1, p2p.Config{}, relay)
+		a, wa := walled(t, n, 2, p2p.Config{})
+		wb.until(t, b, "relay", time.Minute, hasRelay)
+		addr, _ := b.BestAddr(p2p.Internet)
+		n.Cut([]int{1}, []int{2})
+		if _, err := over(t.Context(), a, b, []ma.Multiaddr{addr}, "at once"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // libp2p itself has given up
+		n.Heal()
+		if path, _ := a.Connected(b.id); path.Route != p2p.Relayed {
+			t.Fatalf("before: %+v", path)
+		}
+		for _, want := range []p2p.Route{p2p.Relayed, p2p.Relayed, p2p.Direct} {
+			if e := wa.next(t, b.id, time.Minute); e.path.Route != want {
+				t.Errorf("%+v, want %s", e, want)
+			}
+		}
+	})
+}
+
 // relayOnly is a hostile or poor relay: libp2p's, with an ACL.
 func relayOnly(t *testing.T, n *Net, i int, allow func(peer.ID) bool) host.Host {
 	t.Helper()
