@@ -105,10 +105,10 @@ type StoreFacts struct {
 
 // ClockFacts compare the clock with what is known of the time.
 type ClockFacts struct {
-	Now      time.Time
-	Compared bool          // with the clocks of others
-	Offset   time.Duration // how far it is ahead of them
-	NotBy    time.Time     // what this node wrote last before it was started; a clock before that is wrong
+	Now    time.Time
+	Voices int           // whose clocks it was compared with
+	Offset time.Duration // how far it is ahead of the middle of them
+	NotBy  time.Time     // when this device's certificate began; a clock before that is wrong
 }
 
 // Findings gives one finding for each check that was possible, in the order of
@@ -272,6 +272,9 @@ func (s *StoreFacts) check(h *HomeFacts, add adder) {
 const (
 	clockFar  = 24 * time.Hour // look-up records of another day are looked for
 	clockNear = 5 * time.Minute
+	// voicesEnough is how many have to be asked until one that lies, or is wrong itself,
+	// is not the middle of them.
+	voicesEnough = 3
 )
 
 func (c *ClockFacts) check(add adder) {
@@ -282,17 +285,22 @@ func (c *ClockFacts) check(add adder) {
 	if behind {
 		side = "behind"
 	}
+	if c.Voices < voicesEnough {
+		fix = "Compare it with another clock. If yours is wrong, set it; if it is right, that server's is wrong, and there is nothing to do."
+	}
 	switch off := c.Offset.Abs(); {
-	case c.Compared && off >= clockFar:
-		add("clock", Fail, fix, "this computer's clock (%s) is %s %s the others': contacts are still found, but times are wrong and certificates may seem to have ended", now, spanWords(off), side)
 	case !c.NotBy.IsZero() && c.NotBy.Sub(c.Now) > time.Hour:
-		add("clock", Fail, fix, "this computer's clock (%s) is behind what this home wrote on %s", now, c.NotBy.UTC().Format("2006-01-02 15:04"))
-	case c.Compared && off >= clockNear:
-		add("clock", Warn, fix, "this computer's clock (%s) is %s %s the others'", now, spanWords(off), side)
-	case c.Compared:
-		add("clock", OK, "", "%s, as others have it", now)
-	default:
+		add("clock", Fail, "Set the clock and its time zone, best by letting the system fetch the time.", "this computer's clock (%s) is behind what this home wrote on %s", now, c.NotBy.UTC().Format("2006-01-02 15:04"))
+	case c.Voices == 0:
 		add("clock", OK, "", "%s; nobody was asked yet to compare it with", now)
+	case c.Voices < voicesEnough && off >= clockNear:
+		add("clock", Warn, fix, "this computer's clock (%s) is %s %s that of a server; contacts are still found", now, spanWords(off), side)
+	case off >= clockFar:
+		add("clock", Fail, fix, "this computer's clock (%s) is %s %s the others': contacts are still found, but times are wrong and certificates may seem to have ended", now, spanWords(off), side)
+	case off >= clockNear:
+		add("clock", Warn, fix, "this computer's clock (%s) is %s %s the others'", now, spanWords(off), side)
+	default:
+		add("clock", OK, "", "%s, as others have it", now)
 	}
 }
 
@@ -300,11 +308,11 @@ func (c *ClockFacts) check(add adder) {
 func spanWords(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
+		return fmt.Sprintf("%d days", d.Round(24*time.Hour)/(24*time.Hour))
 	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
+		return fmt.Sprintf("%d hours", d.Round(time.Hour)/time.Hour)
 	}
-	return fmt.Sprintf("%d minutes", d/time.Minute)
+	return fmt.Sprintf("%d minutes", d.Round(time.Minute)/time.Minute)
 }
 
 // AccountFacts are what the account itself shows.

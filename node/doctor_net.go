@@ -1,6 +1,9 @@
 package node
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // MachineFacts are what the computer shows of its network.
 type MachineFacts struct {
@@ -35,6 +38,7 @@ type NetFacts struct {
 
 	Verdict   string // of others: "public", "private", or "" before anybody has tried
 	Direct    int    // own addresses at which somebody dialled back
+	Claimed   bool   // they are those of a server, and nobody has tried them yet
 	Relays    int    // reservations held
 	Mapped    int    // ports that the router says it opened
 	Symmetric bool   // the router gives each destination another port
@@ -137,6 +141,9 @@ func plural(n int, word string) string {
 	if n == 1 {
 		return "1 " + word
 	}
+	if strings.HasSuffix(word, "s") {
+		word += "e"
+	}
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
@@ -155,6 +162,8 @@ func (n *NetFacts) checkReach(add adder) {
 		add("reach", OK, "", "on the local network only, as you asked")
 		add("relay", OK, "", "not needed")
 		return
+	case n.Direct > 0 && n.Claimed:
+		add("reach", OK, "", "this server has %s, and nobody has found that closed", plural(n.Direct, "public address"))
 	case n.Direct > 0:
 		add("reach", OK, "", "others outside have dialled back: this node is reached from anywhere")
 	case n.Relays > 0:
@@ -187,6 +196,8 @@ func (n *NetFacts) checkOthers(add adder) {
 	switch {
 	case n.LANOnly:
 		add("bootstrap", OK, "", "not needed: the node keeps to the local network")
+	case n.NoDHT:
+		add("bootstrap", OK, "", "not used for look-ups, as you asked; contacts who have moved are not looked for")
 	case n.Known == 0:
 		add("bootstrap", Warn, getIn, "no node is known by which this one gets into the network, so contacts who have moved are not found")
 	case n.Servers == 0:

@@ -87,6 +87,9 @@ func TestDoctorOfARoutedNode(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+					if f := examined(ctx, t, server)["reach"]; f.Verdict != node.OK || !strings.Contains(f.Found, "this server has 1 public address,") {
+						t.Errorf("of the server itself: %+v", f)
+					}
 					servers = []peer.AddrInfo{{ID: id, Addrs: []ma.Multiaddr{net.Host(0).Addr}}}
 					if test.dead {
 						closeAll(t, server)
@@ -122,4 +125,35 @@ func TestDoctorOfARoutedNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDoctorSeesAWrongClock: who is asked for look-ups has another time. Two of them
+// are not enough to call a clock wrong.
+func TestDoctorSeesAWrongClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{})
+		server := onto(t, net, 0, "", "Server", "server")
+		status, err := server.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := func() time.Time { return time.Now().Add(-26 * time.Hour) }
+		n, err := node.Open(ctx, node.Config{
+			NoLAN: true, Now: late, Bootstrap: []string{status.Listening[0] + "/p2p/" + status.PeerID}, Network: net.Host(1).Configure,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		right := onto(t, net, 2, "", "Bob", "home", server)
+		befriend(ctx, t, right, n)
+		time.Sleep(time.Hour)
+		if f := examined(ctx, t, n)["clock"]; f.Verdict == node.OK || !strings.Contains(f.Found, "26 hours behind") {
+			t.Errorf("%+v", f)
+		}
+		if f := examined(ctx, t, right)["clock"]; f.Verdict == node.Fail { // two were asked, and one of them is wrong
+			t.Errorf("%+v", f)
+		}
+		closeAll(t, right, n, server)
+	})
 }

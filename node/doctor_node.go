@@ -21,6 +21,7 @@ func (n *Node) Doctor(ctx context.Context) ([]Finding, error) {
 	c := Checkup{Home: LookAtHome(n.cfg.Dir), Machine: LookAtMachine(), Holder: &HolderFacts{}, Clock: &ClockFacts{Now: n.cfg.Now()}}
 	if n.net != nil {
 		*c.Holder = HolderFacts{PID: os.Getpid(), Held: true, Answers: true}
+		c.Clock.Offset, c.Clock.Voices = -n.net.Skew(), n.net.Clocks()
 		c.Net, c.Ports = n.netFacts(), n.portFacts()
 	}
 	health := n.store.Health()
@@ -122,8 +123,11 @@ func (v *view) messages(a *AccountFacts, all []queued) error {
 func (n *Node) netFacts() *NetFacts {
 	tried := n.net.Tried()
 	f := &NetFacts{
-		LANOnly: n.cfg.LANOnly, UDP: tried.UDP, TCP: tried.TCP, Skipped: tried.Skipped,
+		LANOnly: n.cfg.LANOnly, NoDHT: n.cfg.NoDHT, UDP: tried.UDP, TCP: tried.TCP, Skipped: tried.Skipped,
 		LANOff: n.cfg.NoLAN, LANProblem: tried.LAN, Neighbours: tried.Found,
+	}
+	if proxy, err := n.cfg.proxy(); err == nil && proxy != nil {
+		f.Proxy = proxy.Host
 	}
 	for _, a := range n.net.ListenAddrs() {
 		f.QUIC = f.QUIC || isQUIC(a)
@@ -133,6 +137,7 @@ func (n *Node) netFacts() *NetFacts {
 		f.Verdict = string(reach.Verdict)
 	}
 	f.Direct, f.Relays, f.Mapped, f.Symmetric = len(reach.Direct), len(reach.Relays), len(reach.Mapped), reach.Symmetric
+	f.Claimed = reach.Forced && reach.Verdict == p2p.Public
 	f.Asked = f.Relays
 	for _, t := range n.net.RelayTries() {
 		if errors.Is(t.Err, p2p.ErrNotSupported) {

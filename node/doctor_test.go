@@ -20,7 +20,7 @@ func healthy() node.Checkup {
 		Socket:  &node.SocketFacts{Path: "/run/ada/api.sock", Exists: true, Mode: 0o600},
 		Store:   &node.StoreFacts{},
 		Account: &node.AccountFacts{Now: now, Expires: now.Add(80 * 24 * time.Hour), Renews: true},
-		Clock:   &node.ClockFacts{Now: now, Compared: true, NotBy: now.Add(-time.Hour)},
+		Clock:   &node.ClockFacts{Now: now, Voices: 5, NotBy: now.Add(-time.Hour)},
 		Machine: &node.MachineFacts{Interfaces: 1, Route4: true},
 		Ports:   &node.PortFacts{},
 		Net:     &node.NetFacts{QUIC: true, UDP: 3, Neighbours: 1, Verdict: "public", Direct: 1, Known: 9, Servers: 4, Answers: 12},
@@ -97,8 +97,9 @@ var otherFaults = []fault{
 		c.Account.Waiting = []node.WaitingFacts{{Name: "Bob", Count: 2, Reason: "not reachable", Next: "See: kinloom route Bob."}, {Name: "Eve", Count: 1, More: true, Reason: "no address"}}
 	}, "messages", node.Warn, "more than 3 wait: 2 for Bob (not reachable), 1 for Eve (no address)", "kinloom route Bob"},
 	{"clock a little off", func(c *node.Checkup) { c.Clock.Offset = 20 * time.Minute }, "clock", node.Warn, "20 minutes ahead of", "Set the clock"},
+	{"clock unlike that of one server", func(c *node.Checkup) { c.Clock.Offset, c.Clock.Voices = 26*time.Hour, 2 }, "clock", node.Warn, "26 hours ahead of that of a server", "nothing to do"},
 	{"clock before what was written", func(c *node.Checkup) {
-		c.Clock.Compared, c.Clock.Now = false, time.Date(1970, 1, 1, 0, 3, 0, 0, time.UTC)
+		c.Clock.Voices, c.Clock.Now = 0, time.Date(1970, 1, 1, 0, 3, 0, 0, time.UTC)
 	}, "clock", node.Fail, "is behind what this home wrote on 2026-03-10", "Set the clock"},
 	{"LAN without internet", func(c *node.Checkup) { c.Machine.Route4 = false }, "network", node.Warn, "no way to the internet", "local network all works"},
 	{"low port", func(c *node.Checkup) { c.Ports.Denied = []string{"/ip4/0.0.0.0/tcp/443"} }, "ports", node.Fail, "below 1024", "setcap"},
@@ -109,6 +110,8 @@ var otherFaults = []fault{
 	{"UPnP lies", func(c *node.Checkup) { unreachable(c); c.Net.Mapped = 2 }, "reach", node.Warn, "although the router says that it opened 2 ports", "provider"},
 	{"nobody has tried", func(c *node.Checkup) { unreachable(c); c.Net.Verdict = "" }, "reach", node.Warn, "nobody outside has tried yet", "Wait a minute"},
 	{"all ways in are dead", func(c *node.Checkup) { c.Net.Servers = 0 }, "bootstrap", node.Warn, "9 ways are into the network known, and none", "network"},
+	{"no look-ups, as asked", func(c *node.Checkup) { c.Net.NoDHT, c.Net.Known, c.Net.Servers = true, 0, 0 }, "bootstrap", node.OK, "as you asked", ""},
+	{"a server that nobody has tried", func(c *node.Checkup) { c.Net.Claimed, c.Net.Direct = true, 2 }, "reach", node.OK, "2 public addresses, and nobody has found that closed", ""},
 	{"proxy", func(c *node.Checkup) { c.Net.Proxy, c.Net.ProxyProblem = "proxy:3128", "407" }, "proxy", node.Warn, "proxy:3128 lets nothing through: 407", "443"},
 }
 

@@ -7,8 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // TestPeersNamesContacts: both sides of a connection see whose device the other is,
@@ -123,9 +127,64 @@ func TestRouteOrder(t *testing.T) {
 		say(ctx, t, bob, "ada", "are you there?")
 		time.Sleep(time.Minute)
 		ways, err = bob.Route(ctx, "ada")
-		if err != nil || len(ways) == 0 || ways[0].Live || ways[0].LastTry.IsZero() || ways[0].Result == "worked" || ways[0].Result == "" {
+		if err != nil || len(ways) == 0 || ways[0].Live || ways[0].Result == "worked" || ways[0].Result == "" {
 			t.Errorf("away: %+v, %v", ways, err)
 		}
+		if last := ways[len(ways)-1]; last.Route != "lookup" || last.Source != "record" || last.LastTry.IsZero() || last.Result == "" || last.Address != "" {
+			t.Errorf("the look-up comes after all that is known: %+v", ways)
+		}
 		closeAll(t, bob)
+	})
+}
+
+// TestRelayedIsSaidToBe: what runs over a relay is nowhere called direct, and who may
+// be reached by a relay alone is reached by it.
+func TestRelayedIsSaidToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{Latency: 20 * time.Millisecond})
+		server := onto(t, net, 0, "", "Server", "server")
+		status, err := server.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := peer.Decode(status.PeerID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		behind := func(i int, name string) *node.Node {
+			net.Host(i).Firewall(true)
+			n, err := node.Open(ctx, node.Config{Name: name, NoLAN: true, Bootstrap: []string{status.Listening[0] + "/p2p/" + status.PeerID}, Network: func(cfg *p2p.Config) {
+				net.Host(i).Configure(cfg)
+				cfg.Relays = func() []peer.AddrInfo {
+					return []peer.AddrInfo{{ID: id, Addrs: []ma.Multiaddr{net.Host(0).Addr}}}
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		ada, bob := behind(1, "Ada"), behind(2, "Bob")
+		time.Sleep(time.Minute)
+		befriend(ctx, t, ada, bob)
+		if _, err := bob.SetWays(ctx, "Ada", node.WaysRelay); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		m := say(ctx, t, bob, "Ada", "over the relay")
+		delivered(ctx, t, bob, m)
+		if got, err := bob.Wait(ctx, m.ID, "delivered"); err != nil || got.Route != "relay" {
+			t.Errorf("a message over a relay went %q, %v", got.Route, err)
+		}
+		ways, err := bob.Route(ctx, "Ada")
+		if err != nil || len(ways) == 0 || !ways[0].Live || ways[0].Route != "relay" {
+			t.Errorf("ways: %+v, %v", ways, err)
+		}
+		pongs, err := bob.Ping(ctx, "Ada")
+		if err != nil || len(pongs) != 1 || !pongs[0].Answered || pongs[0].Route != "relay" || pongs[0].RTT < 80*time.Millisecond {
+			t.Errorf("pongs: %+v, %v", pongs, err)
+		}
+		closeAll(t, ada, bob, server)
 	})
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/network"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kinloom/kinloom/identity"
@@ -88,18 +88,20 @@ func (n *Node) ping(ctx context.Context, to callee) (Pong, error) {
 	pong := Pong{Device: to.id.Short(), Name: to.name}
 	for tried := false; ; {
 		turned := n.hub.turns()
-		var at peer.ID
+		var at network.Conn // that of the link: beside a relayed one there may be a direct one
 		var wait, try bool
 		err := n.ask(ctx, func(l *loop) {
-			at, wait, try, pong.Reason, pong.Next = "", false, false, "", ""
+			at, wait, try, pong.Reason, pong.Next = nil, false, false, "", ""
 			d, ok := l.acct.devices[to.id]
 			switch {
 			case !ok:
 				pong.Reason = "this device is not known any more"
 			case d.queue.link != nil:
-				at = d.queue.link.peer
+				at = d.queue.link.stream.Conn()
 			case !d.queue.dialing && !tried:
 				d.queue.tryAt, d.queue.fails = time.Time{}, 0
+				d.queue.findAt, d.queue.finds = time.Time{}, 0
+				d.queue.ring = true
 				l.touch(d)
 				wait, try = true, true
 			default:
@@ -113,7 +115,7 @@ func (n *Node) ping(ctx context.Context, to callee) (Pong, error) {
 			return late(pong), nil
 		case err != nil:
 			return pong, err
-		case at != "" && n.measure(ctx, at, &pong), at == "" && !wait:
+		case at != nil && n.measure(ctx, at, &pong), at == nil && !wait:
 			return pong, nil
 		}
 		select {
@@ -129,7 +131,7 @@ func (n *Node) ping(ctx context.Context, to callee) (Pong, error) {
 // late is a pong for whom there was no time left.
 func late(p Pong) Pong {
 	p.Reason = "nobody answered in time"
-	p.Next = "Give it longer with --timeout; see what was tried: kinloom route " + quoteName(p.Name) + "."
+	p.Next = "Their node must be running. Give it longer with --timeout, or see what was tried: kinloom route " + quoteName(p.Name) + "."
 	return p
 }
 
@@ -147,8 +149,8 @@ func (d *device) unreached(name string) (reason, next string) {
 }
 
 // measure pings over the connection there is. False: it has just gone.
-func (n *Node) measure(ctx context.Context, at peer.ID, pong *Pong) bool {
-	took, path, err := n.net.Ping(ctx, at)
+func (n *Node) measure(ctx context.Context, at network.Conn, pong *Pong) bool {
+	took, path, err := n.net.PingOn(ctx, at)
 	if errors.Is(err, p2p.ErrNotConnected) {
 		return false
 	}

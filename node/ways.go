@@ -16,7 +16,7 @@ import (
 // Way is one way to a device, tried or not.
 type Way struct {
 	Device    string
-	Route     string // "direct", "lan", "relay"
+	Route     string // "direct", "lan", "relay"; "lookup": its record is looked for, which has no address
 	Transport string // "quic", "tcp", …
 	Address   string
 	Source    string // how it is known: "told", "invite", "seen", "lan", "record"; "" of a connection that came in
@@ -62,7 +62,8 @@ func (a *account) devicesOf(p identity.PersonID) (out []*device) {
 }
 
 // ways lists the ways to one device, as edge.reach goes through them: the live
-// connection, then transport by transport.
+// connection, then transport by transport, and the look-up record after all that is
+// known.
 func (d *device) ways(rule store.Ways) []Way {
 	var live, rest []Way
 	if k := d.queue.link; k != nil {
@@ -90,7 +91,18 @@ func (d *device) ways(rule store.Ways) []Way {
 			rest = append(rest, w)
 		}
 	}
-	return append(live, rest...)
+	live = append(live, rest...)
+	if q := &d.queue; q.link == nil && q.finds > 0 {
+		w := Way{
+			Device: d.ID.Short(), Route: "lookup", Source: sourceRecord, Result: "found nothing that answers",
+			LastTry: q.findAt.Add(-findWaits[min(q.finds, len(findWaits))-1]),
+		}
+		if q.dialing {
+			w.Result = "being looked for"
+		}
+		live = append(live, w)
+	}
+	return live
 }
 
 // way shows one known address of a device.
@@ -115,6 +127,8 @@ func way(d *device, a store.Address, rule store.Ways) Way {
 		w.Result = "cannot be read"
 	case !allows(rule, addr):
 		w.Result = "not used: your rule for this contact forbids it"
+	case d.queue.dialing && d.queue.link == nil:
+		w.Result = "being tried"
 	case w.Result != "":
 	case a.LastTry.IsZero():
 		w.Result = "not tried yet"

@@ -41,7 +41,11 @@ func listWays(w io.Writer, ways []client.Way) {
 			case way.LastTry.IsZero():
 				tried = "-"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", way.Device, way.Route, clean(way.Address, 200), sourceWords(way), tried, result)
+			where := clean(way.Address, 200)
+			if where == "" {
+				where = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", way.Device, way.Route, where, sourceWords(way), tried, result)
 		}
 	})
 }

@@ -246,7 +246,7 @@ func TestLaterCommands(t *testing.T) {
 			}
 		}
 	}
-	for _, flag := range []struct{ command, flag string }{{"up", "web"}, {"up", "profile"}, {"send", "file"}, {"send", "via"}} {
+	for _, flag := range []struct{ command, flag string }{{"up", "web"}, {"send", "file"}, {"send", "via"}} {
 		cmd, _, err := root.Find([]string{flag.command})
 		if err != nil {
 			t.Fatal(err)

@@ -112,7 +112,7 @@ func (v *view) lines() []string {
 	out := []string{
 		fmt.Sprintf("%s   %s, up %s", name(who), clock(time.Now()), time.Since(s.Started.Time).Round(time.Second)),
 		"",
-		"Reached    " + reached(s),
+		"Reached    " + clean(s.ReachText, 400),
 		fmt.Sprintf("Contacts   %d, %s connected, %s", s.Contacts, count(s.Online, "device"), count(s.Requests, "request")),
 		fmt.Sprintf("Messages   %d not delivered yet, %d unread", s.Queued, s.Unread),
 		fmt.Sprintf("Sent       %s  %d/s, %d in all", spark(v.sent, v.utf8), last(v.sent), s.Sent),
@@ -130,17 +130,6 @@ func (v *view) line() string {
 	s := &v.now
 	return fmt.Sprintf("%s  %s, %s connected, %d not delivered yet, %d unread, sent %d/s, received %d/s",
 		time.Now().Format("15:04:05"), reachWords(s.Reach), count(s.Online, "device"), s.Queued, s.Unread, last(v.sent), last(v.in))
-}
-
-// reached says in a sentence who can reach the node.
-func reached(s *client.Status) string {
-	switch s.Reach {
-	case "internet":
-		return "From anywhere: invites work on the internet."
-	case "lan":
-		return "On the local network so far: nobody outside has shown that this node can be reached."
-	}
-	return "By nobody: this node has no network."
 }
 
 func last(past []uint64) uint64 {

@@ -61,7 +61,7 @@ type Fingerprint struct {
 // Way is one way to a device of a contact.
 type Way struct {
 	Device    string `json:"device"`
-	Route     string `json:"route"`
+	Route     string `json:"route" doc:"direct, lan or relay; lookup where its record is looked for, which has no address"`
 	Transport string `json:"transport,omitempty" doc:"quic, tcp or wss"`
 	Address   string `json:"address"`
 	Source    string `json:"source,omitempty" doc:"How it is known: told, invite, seen, lan or record; empty for a connection that came in"`

@@ -15,7 +15,7 @@ type Peer struct {
 	Who       string `json:"who,omitempty" doc:"The person, a did:key, where it is known"`
 	Name      string `json:"name,omitempty" doc:"The person as shown"`
 	Device    string `json:"device,omitempty" doc:"The first 8 digits"`
-	Route     string `json:"route" doc:"direct, lan or relayed"`
+	Route     string `json:"route" doc:"direct, lan or relay"`
 	Transport string `json:"transport" doc:"quic, tcp or wss"`
 	Direction string `json:"direction" enum:"in,out" doc:"Who dialled: in is the other side"`
 	Address   string `json:"address"`
@@ -28,7 +28,7 @@ type Pong struct {
 	Name      string  `json:"name"`
 	State     string  `json:"state" enum:"answered,unanswered"`
 	RTT       float64 `json:"rtt_ms,omitempty" doc:"One round trip on the way that is in use, in milliseconds"`
-	Route     string  `json:"route,omitempty" doc:"direct, lan or relayed"`
+	Route     string  `json:"route,omitempty" doc:"direct, lan or relay"`
 	Transport string  `json:"transport,omitempty"`
 	Address   string  `json:"address,omitempty"`
 	Reason    string  `json:"reason,omitempty" doc:"Why nobody answered"`

@@ -63,10 +63,13 @@ func (n *Net) Ping(ctx context.Context, p peer.ID) (time.Duration, Path, error) 
 	return n.PingOn(ctx, c)
 }
 
-// PingOn is Ping for one connection.
+// PingOn is Ping for one connection: beside a relayed one there may be a direct one.
 func (n *Net) PingOn(ctx context.Context, c network.Conn) (time.Duration, Path, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
+	if c.IsClosed() {
+		return 0, Path{}, ErrNotConnected
+	}
 	s, err := n.streamOn(ctx, c, PingID)
 	if err != nil {
 		return 0, Path{}, err

@@ -54,3 +54,15 @@ func (n *Net) Skew() time.Duration {
 	}
 	return 0
 }
+
+// Clocks is how many servers have said lately what time it is.
+func (n *Net) Clocks() (said int) {
+	n.proxies.mu.Lock()
+	defer n.proxies.mu.Unlock()
+	for _, s := range n.proxies.clocks {
+		if time.Since(s.at) <= skewFor {
+			said++
+		}
+	}
+	return said
+}
