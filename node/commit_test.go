@@ -271,7 +271,7 @@ func TestFullDiskIsLeftAlone(t *testing.T) {
 		}
 		two := say(ctx, t, ada.Node, "bob", "two")
 		s.pass(time.Minute)
-		if _, failed := stats(); failed == 0 || failed > 70 { // one a tick, and a few that others ask for
+		if _, failed := stats(); failed == 0 || failed > 100 { // one a tick, and what others ask for
 			t.Errorf("%d commits failed in a minute", failed)
 		}
 		soon(ctx, t, ada.Node, two, 2*time.Second)

@@ -78,7 +78,7 @@ func TestLANOnlyIsNotReachable(t *testing.T) {
 	}
 	for _, id := range n.host(mainHost).Mux().Protocols() {
 		switch id {
-		case "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", echoID:
+		case "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", PingID, echoID:
 		default:
 			t.Errorf("answers %s", id)
 		}

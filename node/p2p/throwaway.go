@@ -62,8 +62,6 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UserAgent("kinloom"),
-		libp2p.Security(noise.ID, noise.New), // as the main host: see openHost
-		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
