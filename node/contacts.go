@@ -31,22 +31,19 @@ type Contact struct {
 	LastSeen     time.Time
 	Words        []string // live check words, less than ten minutes old
 	Conversation event.ConversationID
-	Ways         string // by which routes their devices are reached: "any", "relay", "lan"
+	Ways         string // by which routes their devices are reached: "any", "lan"
 	Changed      uint64
 }
 
 // The rules of ways.
 const (
-	WaysAny   = "any"
-	WaysRelay = "relay" // by a relay only, so that they do not learn this node's address
-	WaysLAN   = "lan"   // on the local network only
+	WaysAny = "any"
+	WaysLAN = "lan" // on the local network only
 )
 
-var waysNames = []string{store.AnyWay: WaysAny, store.RelayOnly: WaysRelay, store.LANOnly: WaysLAN}
-
 func waysName(w store.Ways) string {
-	if int(w) < len(waysNames) {
-		return waysNames[w]
+	if w == store.LANOnly {
+		return WaysLAN
 	}
 	return WaysAny
 }
@@ -286,16 +283,20 @@ func (n *Node) RemoveContact(ctx context.Context, who string, history bool) (Con
 }
 
 // SetWays says by which routes a contact's devices are reached, and may reach this
-// one: WaysAny, WaysRelay or WaysLAN. Who is given less than before knows where this
+// one: WaysAny or WaysLAN. Who is given less than before knows where this
 // node was, and not where it will be.
 func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
-	rule := slices.Index(waysNames, ways)
-	if rule < 0 {
-		return Contact{}, usage("Give any, relay or lan.", "%q says nothing about routes", event.Clean(ways, maxName))
+	rule := store.AnyWay
+	switch ways {
+	case WaysAny:
+	case WaysLAN:
+		rule = store.LANOnly
+	default:
+		return Contact{}, usage("Give any or lan.", "%q says nothing about routes", event.Clean(ways, maxName))
 	}
 	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
 		before := c.Ways
-		if c.Ways = store.Ways(rule); c.Ways == before {
+		if c.Ways = rule; c.Ways == before {
 			return nil
 		}
 		l.unplace()
@@ -317,13 +318,7 @@ func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 
 // mayUse says whether a link runs by a way that a contact may be reached by.
 func (l *loop) mayUse(w store.Ways, k *link) bool {
-	switch w {
-	case store.RelayOnly:
-		return k.route == RouteRelay
-	case store.LANOnly:
-		return k.route == RouteLAN
-	}
-	return true
+	return w != store.LANOnly || k.route == RouteLAN
 }
 
 // shut ends the exchange with a person; who was a contact until now must not find

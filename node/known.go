@@ -91,13 +91,6 @@ func (e *edge) trusted(id peer.ID) bool {
 	return ok
 }
 
-// mayPunch says whether a relayed connection with a peer may become a direct one,
-// which shows each side the address of the other.
-func (e *edge) mayPunch(id peer.ID) bool {
-	k := e.known.Load()
-	return k == nil || k.contacts[id] != store.RelayOnly
-}
-
 // relaysMax bounds the servers of the address book that are asked to relay.
 const relaysMax = 16
 

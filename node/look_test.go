@@ -106,7 +106,7 @@ func TestRouteOrder(t *testing.T) {
 		ctx := t.Context()
 		net := testnet.New(t, 1, testnet.Options{})
 		dir := t.TempDir()
-		ada, bob := simulated(t, net, 0, "", "Ada"), simulated(t, net, 1, dir, "Bob")
+		ada, bob := onto(t, net, 0, "", "Ada", "home"), onto(t, net, 1, dir, "Bob", "home")
 		befriend(ctx, t, ada, bob)
 		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "hello"))
 		time.Sleep(5 * time.Second)
@@ -165,12 +165,10 @@ func TestRelayedIsSaidToBe(t *testing.T) {
 			}
 			return n
 		}
+		net.Cut([]int{1}, []int{2}) // no hole leads anywhere
 		ada, bob := behind(1, "Ada"), behind(2, "Bob")
 		time.Sleep(time.Minute)
 		befriend(ctx, t, ada, bob)
-		if _, err := bob.SetWays(ctx, "Ada", node.WaysRelay); err != nil {
-			t.Fatal(err)
-		}
 		time.Sleep(time.Minute)
 		m := say(ctx, t, bob, "Ada", "over the relay")
 		delivered(ctx, t, bob, m)

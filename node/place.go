@@ -47,8 +47,8 @@ func (l *loop) unplace() {
 }
 
 // whereabouts is what a contact is told of this device: where it is now, and the
-// secret that finds it later. Who may reach it by a relay alone gets neither an
-// address of this machine nor the secret, as the records made with that name both.
+// secret that finds it later. Who may reach it on the local network alone gets neither
+// another address nor the secret, as the records made with that name all.
 func (l *loop) whereabouts(c *store.Contact) event.Whereabouts {
 	w := event.Whereabouts{Transport: l.acct.transport, Secret: l.acct.secret, Offers: l.place.offers}
 	for _, b := range l.place.addrs {
@@ -246,12 +246,5 @@ func (l *loop) endInvites(tx *store.Tx) (open int, err error) {
 // allows says whether an address may be used with a contact.
 func allows(w store.Ways, a multiaddr.Multiaddr) bool {
 	_, err := a.ValueForProtocol(multiaddr.P_CIRCUIT)
-	relayed := err == nil
-	switch w {
-	case store.RelayOnly:
-		return relayed
-	case store.LANOnly:
-		return !relayed && !manet.IsPublicAddr(a)
-	}
-	return true
+	return w != store.LANOnly || err != nil && !manet.IsPublicAddr(a)
 }

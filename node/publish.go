@@ -46,7 +46,7 @@ type publication struct {
 // publications lists the records to keep published. Whom this device has told its
 // secret finds it by one record for all. A contact who may not know the secret, or
 // only the one of before, finds it by a record for the two devices alone: it was
-// away when the secret changed, or is to reach this device by a relay only.
+// away when the secret changed.
 func (l *loop) publications(tx *store.Tx) ([]publication, error) {
 	if l.acct.secret == [32]byte{} || len(l.place.addrs) == 0 {
 		return nil, nil
@@ -122,7 +122,7 @@ func (l *loop) hint(rule store.Ways) rv.Hint {
 		}
 		r := ranked{addr: b}
 		switch {
-		case allows(store.RelayOnly, a):
+		case isRelayed(a):
 		case allows(store.LANOnly, a):
 			r.rank = 2
 		default:

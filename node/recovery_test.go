@@ -30,7 +30,7 @@ type stage struct {
 
 func (s *stage) config(t *testing.T, h *home) node.Config {
 	return node.Config{
-		Dir: h.dir, Name: h.name, NoLAN: true, Network: s.net.Host(h.machine).Configure, Now: h.clock.now,
+		Dir: h.dir, Name: h.name, NoLAN: true, NoDHT: true, Network: s.net.Host(h.machine).Configure, Now: h.clock.now,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", h.name),
 	}
 }

@@ -17,7 +17,7 @@ import (
 // simulated is a node on machine i of a simulated network.
 func simulated(t *testing.T, net *testnet.Net, i int, dir, name string) *node.Node {
 	t.Helper()
-	n, err := node.Open(t.Context(), node.Config{Dir: dir, Name: name, NoLAN: true, Network: net.Host(i).Configure})
+	n, err := node.Open(t.Context(), node.Config{Dir: dir, Name: name, NoLAN: true, NoDHT: true, Network: net.Host(i).Configure})
 	if err != nil {
 		t.Fatalf("open %s: %v", name, err)
 	}

@@ -236,10 +236,10 @@ func (a *app) contactRename() *cobra.Command {
 
 func (a *app) contactWays() *cobra.Command {
 	return &cobra.Command{
-		Use: "ways WHO any|relay|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
-		Long: "any: by whatever works. relay: by a relay only, so that they do not learn the address of this computer; the relay sees both ends. " +
+		Use: "ways WHO any|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
+		Long: "any: by whatever works. " +
 			"lan: on the local network only. From then on they are told neither other addresses nor how to look this node up.",
-		Example: "  kinloom contact ways bob relay\n  kinloom contact ways bob any",
+		Example: "  kinloom contact ways bob lan\n  kinloom contact ways bob any",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), needHome, func(ctx context.Context, c *client.Client) error {
 				changed, err := c.SetWays(ctx, args[0], args[1])
@@ -253,10 +253,7 @@ func (a *app) contactWays() *cobra.Command {
 }
 
 func waysWords(ways string) string {
-	switch ways {
-	case node.WaysRelay:
-		return "by a relay only"
-	case node.WaysLAN:
+	if ways == node.WaysLAN {
 		return "on the local network only"
 	}
 	return "by whatever works"

@@ -131,7 +131,7 @@ func TestReadmeSetUp(t *testing.T) {
 	if blocks[0] != "go run ./cmd/kinloom up\ngo test ./...\n" {
 		t.Errorf("set-up is:\n%s", blocks[0])
 	}
-	for _, word := range []string{"takes minutes", "PATH", "audited", "not post-quantum", "no anonymity", "`status`, `stop`, `invite`, `peers`, `ping` and `events --follow`", "all invites say"} {
+	for _, word := range []string{"takes minutes", "PATH", "audited", "not post-quantum", "no anonymity", "`status`, `stop`, `invite`, `peers`, `ping` and `events --follow`", "LAN only so far"} {
 		if !strings.Contains(text, word) {
 			t.Errorf("README does not say %q", word)
 		}

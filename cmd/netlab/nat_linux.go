@@ -20,7 +20,7 @@ func natScenarios() []scenario {
 	office := routing{nat: cone, inside: homeNet, refuses: "all"}
 	hard := routing{nat: symmetric, inside: homeNet}
 	return []scenario{
-		{name: "relay-cut", what: "the relay in use dies amid 400 KiB; there is another one", bar: "resumed <= 30 s, 0 lost, twice, out of order", run: relayCut},
+		{name: "relay-cut", long: true, what: "the relay in use dies amid 400 KiB; there is another one", bar: "resumed <= 30 s, 0 lost, twice, out of order", run: relayCut},
 		{
 			name: "cone-cone", what: "homes behind two cones, fresh ones each time: do they get a direct connection?", bar: ">= 95 % direct, all delivered",
 			run: func(ctx context.Context, l *lab) (outcome, error) { return punching(ctx, l, four, "direct", 0.95) },

@@ -21,12 +21,12 @@ type Contact struct {
 	LastSeen     Time     `json:"last_seen,omitzero" format:"date-time"`
 	Words        []string `json:"words,omitempty" doc:"Check words, while the first exchange is fresh"`
 	Conversation string   `json:"conversation,omitempty"`
-	Ways         string   `json:"ways" enum:"any,relay,lan" doc:"By which routes their devices are reached"`
+	Ways         string   `json:"ways" enum:"any,lan" doc:"By which routes their devices are reached"`
 }
 
 // Ways asks for other routes to a contact's devices.
 type Ways struct {
-	Ways string `json:"ways" enum:"any,relay,lan" doc:"any; relay: by a relay only; lan: on the local network only"`
+	Ways string `json:"ways" enum:"any,lan" doc:"any; lan: on the local network only"`
 }
 
 // AddContact answers an invite.
@@ -125,7 +125,7 @@ func (c *Client) Unblock(ctx context.Context, who string) (Contact, error) {
 	return out, c.call(ctx, http.MethodPost, pathOf("v1", "contacts", who, "unblock"), nil, nil, &out)
 }
 
-// SetWays says by which routes a contact's devices are reached: any, relay or lan.
+// SetWays says by which routes a contact's devices are reached: any or lan.
 func (c *Client) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 	var out Contact
 	return out, c.call(ctx, http.MethodPost, pathOf("v1", "contacts", who, "ways"), nil, Ways{Ways: ways}, &out)
