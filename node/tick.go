@@ -107,6 +107,9 @@ func (l *loop) tryAll() {
 		d.queue.tryAt, d.queue.fails = time.Time{}, 0
 		d.queue.findAt, d.queue.finds = time.Time{}, 0
 		d.queue.ring = true
+		if k := d.queue.link; k != nil {
+			l.then(k.doubted) // the way that it went may be gone, which QUIC notices late
+		}
 		l.touch(d)
 	}
 }
