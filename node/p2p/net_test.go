@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -344,14 +345,20 @@ func TestLANOnlyOnOneMachine(t *testing.T) {
 // bare host, so the LAN host must cost little beside the first one.
 func TestSecondHostIsCheap(t *testing.T) {
 	start(t, Config{}) // what is allocated once
-	before, goBefore := used()
-	start(t, Config{})
-	one, goOne := used()
-	start(t, Config{LAN: true})
-	two, goTwo := used()
-	first, second := int64(one)-int64(before), int64(two)-int64(one)
-	t.Logf("one host: %d KiB, %d goroutines; two: %d KiB, %d goroutines", first>>10, goOne-goBefore, second>>10, goTwo-goOne)
-	if more := second - first; more > 2<<20 || goTwo-goOne-(goOne-goBefore) > 40 {
-		t.Errorf("the LAN host holds %d KiB and %d goroutines", more>>10, goTwo-goOne-(goOne-goBefore))
+	var memory, goroutines []int64
+	for range 5 { // the median: what earlier tests left behind goes away meanwhile
+		before, goBefore := used()
+		start(t, Config{})
+		one, goOne := used()
+		start(t, Config{LAN: true})
+		two, goTwo := used()
+		memory = append(memory, (int64(two)-int64(one))-(int64(one)-int64(before)))
+		goroutines = append(goroutines, int64(goTwo-goOne)-int64(goOne-goBefore))
+	}
+	t.Logf("the LAN host holds %d B and %d goroutines", memory, goroutines)
+	slices.Sort(memory)
+	slices.Sort(goroutines)
+	if memory[2] > 2<<20 || goroutines[2] > 40 {
+		t.Errorf("the LAN host holds %d KiB and %d goroutines", memory[2]>>10, goroutines[2])
 	}
 }

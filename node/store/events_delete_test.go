@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
@@ -282,31 +282,35 @@ func TestDeleteWhatWaitsForASession(t *testing.T) {
 	})
 }
 
-// plain reads a file of an open store through its cipher.
-func plain(t *testing.T, s *Store, d *database, suffix string) []byte {
+// checkpointed empties the WAL of an open database and returns all that its file
+// then holds, read through its cipher. Nobody else can write meanwhile.
+func checkpointed(t *testing.T, d *database) (b []byte) {
 	t.Helper()
-	if size, err := fileSize(d.path + suffix); err != nil || size <= 0 {
-		return nil
+	c, err := d.take(t.Context(), d.writer)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if suffix == "" {
-		var b []byte
-		if err := d.readRaw(d.path, func(f vfs.File) (err error) {
-			size, err := f.Size()
-			if err == nil {
-				b = make([]byte, size)
-				_, err = f.ReadAt(b, 0)
-			}
-			if err == io.EOF {
-				err = nil
-			}
+	defer func() { d.writer <- c }()
+	if c, err = d.checkpointOn(c, sqlite3.CHECKPOINT_TRUNCATE); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := fileSize(d.path + "-wal"); err != nil || size != 0 {
+		t.Fatalf("the WAL of %s has %d B after a checkpoint, %v", d.name, size, err)
+	}
+	if err := d.readRaw(d.path, func(f vfs.File) error {
+		size, err := f.Size()
+		if err != nil {
 			return err
-		}); err != nil {
-			t.Fatal(err)
 		}
-		return b
+		b = make([]byte, size)
+		if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
+			return err
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%s is not empty after a checkpoint", filepath.Base(d.path+suffix))
-	return nil
+	return b
 }
 
 // After a deletion and a checkpoint nothing in account.db, index.db or their WALs
@@ -326,12 +330,8 @@ func TestDeletedWordsAreGone(t *testing.T) {
 		w.drain() // many small segments, merged in part
 	}
 	words := func() (account, index int) {
-		if err := w.Checkpoint(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		for i, d := range []*database{w.account, w.index.d} {
-			b := plain(t, w.Store, d, "")
-			plain(t, w.Store, d, "-wal")
+			b := checkpointed(t, d)
 			for k := range n {
 				// The index stores a word without the beginning that it shares with the
 				// one before it: the end is what it cannot do without.
