@@ -189,7 +189,10 @@ func TestEventsOfRingFollowers(t *testing.T) {
 
 // TestOrderScales: a long conversation, and one made to be slow.
 func TestOrderScales(t *testing.T) {
-	const n = 20_000
+	n := 20_000
+	if testing.Short() { // beside the race detector
+		n = 4_000
+	}
 	chain := make([]Node, n)
 	rings := make([]Node, n)
 	for i := range n {

@@ -193,8 +193,11 @@ func TestHostileNearest(t *testing.T) {
 		// Two servers are asked, and both may be hostile: in a small network that happens
 		// often, so there one may ask again.
 		size, hostile, contacts, maxTries := dhtSize(t, 20, 100), 6, 4, 3
-		if size >= 100 {
+		switch {
+		case size >= 100:
 			hostile, contacts, maxTries = 20, 40, 1
+		case testing.Short():
+			hostile, contacts = 2, 2
 		}
 		n := New(t, 3, Options{})
 		honest := servers(t, n, size)

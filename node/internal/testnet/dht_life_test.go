@@ -176,7 +176,7 @@ func TestSplitThenHeal(t *testing.T) {
 // Every record is still found, and a new one put.
 func TestChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const size, contacts = 18, 5
+		size, contacts := dhtSize(t, 18, 18), 5
 		n := New(t, 1, Options{})
 		all := servers(t, n, size)
 		pub := start(t, n, size, knowing(p2p.Config{}, all[0]))
@@ -225,6 +225,8 @@ func TestIdleBudget(t *testing.T) {
 		size, hours := dhtSize(t, 6, 30), time.Duration(6)
 		if os.Getenv("KINLOOM_NIGHTLY") == "1" {
 			hours = 24
+		} else if testing.Short() {
+			hours = 2
 		}
 		n := New(t, 1, Options{})
 		all := servers(t, n, size)

@@ -99,7 +99,8 @@ func quantile(times []time.Duration, q float64) time.Duration {
 	return times[min(len(times)-1, int(q*float64(len(times))))]
 }
 
-// dhtSize returns how large a network the test makes: few, or many by night.
+// dhtSize returns how large a network the test makes: few, many by night, or a third
+// of few in the short form.
 func dhtSize(t testing.TB, few, many int) int {
 	t.Helper()
 	if s := os.Getenv("KINLOOM_DHT_NODES"); s != "" {
@@ -111,6 +112,9 @@ func dhtSize(t testing.TB, few, many int) int {
 	}
 	if os.Getenv("KINLOOM_NIGHTLY") == "1" {
 		return many
+	}
+	if testing.Short() { // beside the race detector
+		return max(few/3, 6)
 	}
 	return few
 }
