@@ -75,9 +75,9 @@ func (n *Net) reachOptions() []libp2p.Option {
 	}
 	if n.proxy != nil {
 		// What others could dial back to or punch a hole for, is the proxy.
-		return []libp2p.Option{libp2p.EnableRelay(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.ForceReachabilityPrivate()}
+		return []libp2p.Option{circuitOption(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.ForceReachabilityPrivate()}
 	}
-	opts := []libp2p.Option{libp2p.EnableRelay()}
+	opts := []libp2p.Option{circuitOption()}
 	if len(n.cfg.Options) > 0 {
 		// What others say of our address stops a simulation's clock.
 		opts = append(opts, libp2p.DisableIdentifyAddressDiscovery())
