@@ -221,9 +221,14 @@ func (n *Net) interfaceAddrs() []ma.Multiaddr {
 	return addrs
 }
 
+// hostAddrs are the direct addresses of a host, those that identify leaves out included.
+func (n *Net) hostAddrs(h *p2pHost) []ma.Multiaddr {
+	return n.ifaces.fresh(h.allAddrs(), h.Network().ListenAddresses())
+}
+
 // directAddrs is Addrs without those over relays.
 func (n *Net) directAddrs(h *p2pHost) []ma.Multiaddr {
-	out := n.reach.withoutUnreachable(advertisable(h.allAddrs(), n.cfg.LANOnly))
+	out := n.reach.withoutUnreachable(advertisable(n.hostAddrs(h), n.cfg.LANOnly))
 	sortAddrs(out, n.outIP())
 	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return cmp.Compare(b2i(isLocal(a)), b2i(isLocal(b))) })
 	return out
@@ -342,7 +347,7 @@ func b2i(b bool) int {
 // lanAddrs returns what the LAN host announces: no loopback, nothing public.
 func (n *Net) lanAddrs(h *p2pHost) []ma.Multiaddr {
 	var out []ma.Multiaddr
-	for _, a := range h.allAddrs() {
+	for _, a := range n.hostAddrs(h) {
 		if a, ok := usable(a); ok && isLocal(a) && !isLoopback(a) {
 			out = append(out, a)
 		}

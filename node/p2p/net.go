@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type Net struct {
 	neighbours neighbours
 	dials      dials
 	tried      tried
+	ifaces     ifaces
 	served     sync.WaitGroup // stream handlers at work, and throwaway hosts
 	book       *book
 	dht        atomic.Pointer[dht] // nil: not opened, or none
@@ -265,8 +267,8 @@ func (n *Net) outIP() []netip.Addr {
 	return defaultRouteIPs()
 }
 
-// addrsPoll is how often Run looks for changed addresses; libp2p itself looks at
-// the interfaces every 5 s.
+// addrsPoll is how often Run looks for addresses that others found out; see ifaces for
+// those of this computer.
 const addrsPoll = 5 * time.Second
 
 // Run delivers events and searches the LAN until ctx ends, then closes
@@ -329,15 +331,23 @@ func (n *Net) each(ctx context.Context, which int, f func(context.Context, *p2pH
 func (n *Net) deliver(ctx context.Context) {
 	tick := time.NewTicker(addrsPoll)
 	defer tick.Stop()
+	var look <-chan time.Time
+	if len(n.cfg.Options) == 0 { // a simulation has interfaces of its own
+		ticker := time.NewTicker(ifacePoll)
+		defer ticker.Stop()
+		look = ticker.C
+		n.ifaces.look(time.Now())
+	}
 	last, was := "", ""
 	for {
-		if now := fmt.Sprint(n.interfaceAddrs()); now != was {
+		ips := n.ifaces.ips()
+		if now := fmt.Sprint(n.interfaceAddrs(), ips); now != was {
 			if was != "" {
 				n.FindRelays()
 			}
 			was = now
 		}
-		if now := fmt.Sprint(n.Addrs(), n.Reachability().key()); now != last {
+		if now := fmt.Sprint(n.Addrs(), n.Reachability().key(), ips); now != last {
 			last = now
 			if d := n.dht.Load(); d != nil {
 				d.kick()
@@ -349,11 +359,16 @@ func (n *Net) deliver(ctx context.Context) {
 		for more := true; more && ctx.Err() == nil; {
 			more = n.events.next(n)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-n.events.wake:
-		case <-tick.C:
+		for same := true; same; {
+			same = false
+			select {
+			case <-ctx.Done():
+				return
+			case <-n.events.wake:
+			case <-tick.C:
+			case now := <-look:
+				same = slices.Equal(n.ifaces.look(now), ips)
+			}
 		}
 	}
 }
