@@ -208,7 +208,7 @@ func (e *edge) open(ctx context.Context, id peer.ID, addrs []multiaddr.Multiaddr
 func (e *edge) link(s network.Stream, dialled bool) *link {
 	k := &link{
 		stream: s, peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
-		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells), doubt: make(chan struct{}, 1),
+		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells), doubt: make(chan time.Duration, 1),
 	}
 	switch p2p.PathOf(s.Conn()).Route {
 	case p2p.LAN:

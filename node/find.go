@@ -26,6 +26,9 @@ const (
 	// findAfter is how long the known addresses are tried alone: a device that is
 	// where it was answers in a round trip or two.
 	findAfter = time.Second
+	// tryAgain is the first pause between tries of the known addresses, as long as
+	// others are looked for. It doubles.
+	tryAgain = time.Second
 	// findAgain is the wait between looks of one try: who moved a moment ago may
 	// not have published yet.
 	findAgain = 3 * time.Second
@@ -125,17 +128,28 @@ func (e *edge) reach(ctx context.Context, r dialRequest) (*link, error) {
 	failed := make(chan struct{})
 	var first error
 	var tries errgroup.Group
+	looked := make(chan struct{})
 	tries.Go(func() error {
 		k, err := e.try(ctx, r, r.ways)
-		if err == nil {
-			links <- k
-			cancel()
-		}
 		first = err
 		close(failed)
-		return err
+		// A relay may be there again before any record is.
+		for wait := tryAgain; err != nil; wait *= 2 {
+			select {
+			case <-looked:
+				return err
+			case <-ctx.Done():
+				return err
+			case <-time.After(wait):
+			}
+			k, err = e.try(ctx, r, r.ways)
+		}
+		links <- k
+		cancel()
+		return nil
 	})
 	tries.Go(func() error {
+		defer close(looked)
 		wait := time.NewTimer(findAfter)
 		defer wait.Stop()
 		select {

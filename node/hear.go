@@ -364,6 +364,9 @@ func (l *loop) acked(d *device, s session.ID, mark session.Mark, from *link) {
 	if len(items) == 0 {
 		return
 	}
+	if from != nil && !items[0].sent.Before(from.since) {
+		d.queue.answered(l.now().Sub(items[0].sent))
+	}
 	l.lagging()
 	l.lazy = append(l.lazy, ackRange{device: d, items: items, route: routeOf(from), at: l.now()})
 	l.then(func() { l.hub.delivered(items, routeOf(from)) })

@@ -49,9 +49,9 @@ type link struct {
 	held   [][]byte          // cells that open once these news are here
 
 	out     chan []byte
-	doubt   chan struct{} // what was sent got no receipt: is anybody there?
-	starved atomic.Bool   // the loop has more and found no room
-	stale   atomic.Bool   // a newer one took its place: its connection goes with it
+	doubt   chan time.Duration // is anybody there? Who does not answer for so long is not
+	starved atomic.Bool        // the loop has more and found no room
+	stale   atomic.Bool        // a newer one took its place: its connection goes with it
 	once    sync.Once
 	end     context.CancelFunc
 }
@@ -87,18 +87,40 @@ func (k *link) send(cell []byte, s session.ID) {
 func (k *link) close() { k.once.Do(k.end) }
 
 const (
-	// doubtAfter is how long a receipt may be missing before the other side is asked
-	// whether it is there: a relay that died, or a network that was left, shows only
-	// when QUIC gives up, after 30 s.
+	// How long a receipt may be missing before the other side is asked whether it is
+	// there, and how long it has for its answer: a relay that died, or a network that was
+	// left, shows only when QUIC gives up, after 30 s. Where receipts come fast, so does
+	// the doubt.
+	doubtSoon  = 2 * time.Second
 	doubtAfter = 6 * time.Second
-	// doubtTime is how long it may take to answer.
-	doubtTime = 5 * time.Second
+	// The least that it has, for one packet may be lost, and where the network has just
+	// changed; and the most.
+	doubtTime  = 3 * time.Second
+	doubtMoved = 2 * time.Second
+	doubtLong  = 5 * time.Second
 )
 
-// doubted has the link asked whether anybody is there.
-func (k *link) doubted() {
+// answered takes how long a receipt took.
+func (q *queue) answered(took time.Duration) { q.slow = max(took, q.slow-q.slow/8) }
+
+// patience is what an answer may take, of a least and a most, by what receipts took.
+func (q *queue) patience(least, most time.Duration) time.Duration {
+	if q.slow == 0 {
+		return most
+	}
+	return min(max(least, 4*q.slow+time.Second), most)
+}
+
+// late says whether a receipt is missing for so long that there may be nobody.
+func (q *queue) late(now time.Time) bool {
+	return q.sent > 0 && now.Sub(q.items[0].sent) >= q.patience(doubtSoon, doubtAfter)
+}
+
+// doubted has the other side asked whether it is there. It has as long as it usually
+// takes, and at least so long.
+func (q *queue) doubted(least time.Duration) {
 	select {
-	case k.doubt <- struct{}{}:
+	case q.link.doubt <- q.patience(least, doubtLong):
 	default:
 	}
 }
@@ -106,15 +128,19 @@ func (k *link) doubted() {
 // probe ends the link, with its connection, once nobody answers, until ctx ends.
 func (k *link) probe(ctx context.Context) error {
 	for {
+		var patience time.Duration
 		select {
-		case <-k.doubt:
+		case patience = <-k.doubt:
 		case <-ctx.Done():
 			return nil
 		}
-		asked, cancel := context.WithTimeout(ctx, doubtTime)
+		asked, cancel := context.WithTimeout(ctx, patience)
 		_, _, err := k.edge.n.net.PingOn(asked, k.stream.Conn())
 		cancel()
 		if err != nil && !errors.Is(err, p2p.ErrNotSupported) && ctx.Err() == nil {
+			if k.route == RouteRelay {
+				k.edge.n.net.FindRelays() // it may be the relay that is gone, and others come over it
+			}
 			k.replaced()
 		}
 	}

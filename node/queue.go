@@ -27,13 +27,13 @@ const verdictAfter = 2 * time.Second
 // queue is the outbox of one device: items in order of their rows, the first
 // sent of which are on their way. It belongs to the loop.
 type queue struct {
-	items  []item
-	sent   int       // items[:sent] were handed to a route
-	tail   bool      // more rows lie in the table behind the last item
-	mixed  bool      // items of one session may lie out of the order of seq
-	open   bool      // an item may lie unsealed, so none behind it is sealed before
-	oldest time.Time // when items[0] was handed to a route
-	wait   time.Duration
+	items []item
+	sent  int  // items[:sent] were handed to a route
+	tail  bool // more rows lie in the table behind the last item
+	mixed bool // items of one session may lie out of the order of seq
+	open  bool // an item may lie unsealed, so none behind it is sealed before
+	wait  time.Duration
+	slow  time.Duration // the longest that receipts took lately, 0: none came
 
 	// Reaching the device: when to try next, how often it failed in a row.
 	tryAt   time.Time

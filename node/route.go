@@ -73,9 +73,6 @@ func (l *loop) pump(d *device) {
 		for i := q.sent; i < q.sent+n; i++ {
 			q.items[i].sent = now
 		}
-		if q.sent == 0 {
-			q.oldest = now
-		}
 		q.sent += n
 	}
 	for _, o := range l.acct.sessions.Owing() {

@@ -71,13 +71,13 @@ func (l *loop) due(d *device, now time.Time) {
 		if q.pending() && !now.Before(q.tryAt) {
 			l.touch(d)
 		}
-	case q.sent > 0 && now.Sub(q.oldest) >= max(q.wait, resendAfter):
-		q.link.doubted()
+	case q.sent > 0 && now.Sub(q.items[0].sent) >= max(q.wait, resendAfter):
+		q.doubted(doubtTime)
 		q.wait = min(max(q.wait, resendAfter)*2, resendMax)
 		q.rewind()
 		l.touch(d)
-	case q.sent > 0 && now.Sub(q.oldest) >= doubtAfter:
-		q.link.doubted()
+	case q.late(now):
+		q.doubted(doubtTime)
 		l.touch(d)
 	default:
 		l.rest(d, now)
@@ -107,8 +107,8 @@ func (l *loop) tryAll() {
 		d.queue.tryAt, d.queue.fails = time.Time{}, 0
 		d.queue.findAt, d.queue.finds = time.Time{}, 0
 		d.queue.ring = true
-		if k := d.queue.link; k != nil {
-			l.then(k.doubted) // the way that it went may be gone, which QUIC notices late
+		if d.queue.link != nil {
+			d.queue.doubted(doubtMoved) // the way that it went may be gone, which QUIC notices late
 		}
 		l.touch(d)
 	}
