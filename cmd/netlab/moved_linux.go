@@ -17,7 +17,7 @@ func movedScenarios() []scenario {
 			run: func(ctx context.Context, l *lab) (outcome, error) { return moved(ctx, l, false, true, 10*time.Second) },
 		},
 		{
-			name: "both-roam", long: true, what: "two change their addresses at the same moment, running; each knows a server", bar: "delivered <= 10 s after, 0 lost, twice, disorder",
+			name: "both-roam", what: "two change their addresses at the same moment, running; each knows a server", bar: "delivered <= 10 s after, 0 lost, twice, disorder",
 			run: func(ctx context.Context, l *lab) (outcome, error) { return moved(ctx, l, false, false, 10*time.Second) },
 		},
 		{
