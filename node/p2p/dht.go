@@ -175,8 +175,12 @@ const refused pb.Message_MessageType = -1
 
 // onRequest is asked before kad-dht looks at a request.
 func (d *dht) onRequest(_ context.Context, s network.Stream, m *pb.Message) {
-	if !d.admit(s.Conn().RemotePeer(), s.Conn().RemoteMultiaddr(), m, time.Now()) {
+	p, from := s.Conn().RemotePeer(), s.Conn().RemoteMultiaddr()
+	switch {
+	case !d.admit(p, from, m, time.Now()):
 		m.Type = refused
+	case m.GetType() == pb.Message_PUT_VALUE:
+		sourceOf(p, from).mark(m.GetRecord())
 	}
 }
 

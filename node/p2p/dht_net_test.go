@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	dssync "github.com/ipfs/go-datastore/sync"
 	"github.com/libp2p/go-libp2p-kbucket/peerdiversity"
+	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -93,6 +97,38 @@ func TestThrowawayShowsNoKey(t *testing.T) {
 		return err
 	}); err == nil {
 		t.Error("a client looked up for somebody else")
+	}
+}
+
+// TestWhoPutIsCounted: a record that comes over the network counts for who brought it,
+// whatever that one says, and nothing of it is stored.
+func TestWhoPutIsCounted(t *testing.T) {
+	disk := dssync.MutexWrap(ds.NewMapDatastore())
+	server := start(t, Config{Profile: Server, Listen: loopbackListen, Data: disk})
+	id, _ := server.PeerIDs()
+	n := start(t, Config{Profile: Client, Listen: loopbackListen})
+	self, _ := n.PeerIDs()
+	if _, err := n.Dial(t.Context(), id, server.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	point, b := sealed(t, 1, rv.PeriodAt(time.Now()), 1)
+	env := record.MakePutRecord(rv.DHTKey(point), b)
+	source("somebody else").mark(env)
+	if err := n.dht.Load().msg.PutValue(t.Context(), id, env); err != nil {
+		t.Fatal(err)
+	}
+	store := server.dht.Load().store
+	if got := store.record(t.Context(), point); !bytes.Equal(got, b) || len(store.held) != 1 || store.held[source(self)] != 1 {
+		t.Errorf("%d bytes stored, held %v, want one of %s", len(got), store.held, self)
+	}
+	all, err := disk.Query(t.Context(), query.Query{Prefix: "/dht"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := range all.Next() {
+		if bytes.Contains(e.Value, []byte("somebody")) || bytes.Contains(e.Value, []byte(self)) {
+			t.Error("who brought it is on the disk")
+		}
 	}
 }
 

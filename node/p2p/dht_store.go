@@ -31,21 +31,25 @@ var errDHTStore = errors.New("not a record, or one that this store does not want
 
 // records is what a server keeps: kad-dht's datastore, bounded in count and age.
 // Of two records of one point it keeps the better one, whoever brings the other. If
-// it is full, the record that lies farthest from this server in the key space makes
-// room: others are nearer to it, and more likely to be asked.
+// it is full, the source that has most of it makes room, so that none can push out
+// those of others; of its records the one that lies farthest from this server in the
+// key space goes: others are nearer to it, and more likely to be asked. Who has many
+// subnets has as many shares.
 type records struct {
 	ds.Batching // under /dht; keys are /period/name, so that ages are known without reading
 	self        [32]byte
 	max         int
 	now         func() time.Time
 
-	mu    sync.Mutex // guards index, and what a Put decides
+	mu    sync.Mutex // guards index and held, and what a Put decides
 	index map[string]slot
+	held  map[source]int // records of each source, none with 0
 }
 
 type slot struct {
 	period rv.Period
 	far    [32]byte // distance from this server
+	from   source
 }
 
 // newRecords opens the store in data (nil: memory) and drops what is too old.
@@ -55,7 +59,7 @@ func newRecords(ctx context.Context, data ds.Batching, self peer.ID, now func() 
 	}
 	r := &records{
 		Batching: namespace.Wrap(data, ds.NewKey("/dht")), self: sha256.Sum256([]byte(self)), max: maxRecords,
-		now: now, index: make(map[string]slot),
+		now: now, index: make(map[string]slot), held: make(map[source]int),
 	}
 	found, err := r.Query(ctx, query.Query{KeysOnly: true})
 	if err != nil {
@@ -75,7 +79,7 @@ func newRecords(ctx context.Context, data ds.Batching, self peer.ID, now func() 
 			}
 			continue
 		}
-		r.index[name] = slot{rv.Period(p), distance(r.self, sha256.Sum256(raw))}
+		r.put(name, slot{rv.Period(p), distance(r.self, sha256.Sum256(raw)), before})
 	}
 	return r, r.expire(ctx)
 }
@@ -126,10 +130,20 @@ func (r *records) drop(ctx context.Context, name string) error {
 		return nil
 	}
 	delete(r.index, name)
+	if r.held[s.from]--; r.held[s.from] == 0 {
+		delete(r.held, s.from)
+	}
 	return r.Batching.Delete(ctx, r.key(name, s.period))
 }
 
-// Put implements [ds.Write]. The value is what kad-dht wraps around a record.
+// put notes a record that is not there yet. The caller holds mu, or is alone.
+func (r *records) put(name string, s slot) {
+	r.index[name] = s
+	r.held[s.from]++
+}
+
+// Put implements [ds.Write]. The value is what kad-dht wraps around a record, and the
+// source that onRequest has put into it, which is not stored.
 func (r *records) Put(ctx context.Context, key ds.Key, value []byte) error {
 	env := new(recpb.Record)
 	if err := proto.Unmarshal(value, env); err != nil {
@@ -145,7 +159,10 @@ func (r *records) Put(ctx context.Context, key ds.Key, value []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	name, mine := key.Name(), slot{stamp.Period, distance(r.self, sha256.Sum256(env.GetKey()))}
+	name, mine := key.Name(), slot{stamp.Period, distance(r.self, sha256.Sum256(env.GetKey())), unmark(env)}
+	if value, err = proto.Marshal(env); err != nil {
+		return fmt.Errorf("%w: %w", errDHTStore, err)
+	}
 	if old, ok := r.index[name]; ok {
 		if b, err := r.Batching.Get(ctx, r.key(name, old.period)); err == nil && better(point, b, env.GetValue()) {
 			return nil
@@ -160,7 +177,7 @@ func (r *records) Put(ctx context.Context, key ds.Key, value []byte) error {
 	if err := r.Batching.Put(ctx, r.key(name, stamp.Period), value); err != nil {
 		return err
 	}
-	r.index[name] = mine
+	r.put(name, mine)
 	return nil
 }
 
@@ -176,15 +193,27 @@ func better(point rv.Point, stored, val []byte) bool {
 	return rv.Select([][]byte{env.GetValue(), val}) == 0
 }
 
-// makeRoom drops the farthest record, if it is farther than s. The caller holds mu.
+// makeRoom drops a record so that s finds room, or reports that s has to stay out. The
+// caller holds mu.
 func (r *records) makeRoom(ctx context.Context, s slot) bool {
-	farthest, far := "", s.far
-	for name, s := range r.index {
-		if !r.now().Before(s.period.NotAfter()) {
+	most := 0
+	for _, n := range r.held {
+		most = max(most, n)
+	}
+	// Those with most pay. Who has as many as they have pays too, by the distance of the
+	// new record; who has fewer does not.
+	equal := r.held[s.from] >= most-1
+	farthest, far := "", [32]byte{}
+	if equal {
+		far = s.far
+	}
+	for name, old := range r.index {
+		if !r.now().Before(old.period.NotAfter()) {
 			return r.drop(ctx, name) == nil
 		}
-		if string(s.far[:]) > string(far[:]) {
-			farthest, far = name, s.far
+		pays := r.held[old.from] == most || old.from == s.from && equal
+		if pays && string(old.far[:]) > string(far[:]) {
+			farthest, far = name, old.far
 		}
 	}
 	return farthest != "" && r.drop(ctx, farthest) == nil
@@ -219,11 +248,13 @@ func (r *records) record(ctx context.Context, point rv.Point) []byte {
 	return env.GetValue()
 }
 
-// add stores a record as if somebody had put it.
-func (r *records) add(ctx context.Context, point rv.Point, record []byte) error {
-	b, err := proto.Marshal(&recpb.Record{
+// add stores a record as if a source had put it.
+func (r *records) add(ctx context.Context, point rv.Point, record []byte, from source) error {
+	env := &recpb.Record{
 		Key: []byte(rv.DHTKey(point)), Value: record, TimeReceived: r.now().UTC().Format(time.RFC3339Nano),
-	})
+	}
+	from.mark(env)
+	b, err := proto.Marshal(env)
 	if err != nil {
 		return fmt.Errorf("wrap record: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	dssync "github.com/ipfs/go-datastore/sync"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/protocol/rv"
@@ -64,7 +65,7 @@ func TestRecordsSurviveAndEnd(t *testing.T) {
 	r := open()
 	p := rv.PeriodAt(at.at)
 	point, record := sealed(t, 1, p, 5)
-	if err := r.add(t.Context(), point, record); err != nil {
+	if err := r.add(t.Context(), point, record, own); err != nil {
 		t.Fatal(err)
 	}
 	if err := disk.Put(t.Context(), ds.NewKey("/dht/x/y"), []byte("junk")); err != nil {
@@ -90,7 +91,7 @@ func TestRecordsSurviveAndEnd(t *testing.T) {
 	}
 	// One that ended while the server was off goes at its start.
 	at.at = p.Start()
-	if err := r.add(t.Context(), point, record); err != nil {
+	if err := r.add(t.Context(), point, record, own); err != nil {
 		t.Fatal(err)
 	}
 	at.at = p.NotAfter().Add(time.Hour)
@@ -111,7 +112,7 @@ func TestTheBetterRecordStays(t *testing.T) {
 	point, older := sealed(t, 1, p, 5)
 	_, newer := sealed(t, 1, p, 9)
 	for _, b := range [][]byte{older, newer, older} {
-		if err := r.add(t.Context(), point, b); err != nil {
+		if err := r.add(t.Context(), point, b, own); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,11 +123,11 @@ func TestTheBetterRecordStays(t *testing.T) {
 	forged := bytes.Clone(newer)
 	forged[100] ^= 1
 	for name, bad := range map[string][]byte{"forged": forged, "short": newer[1:], "long": make([]byte, 4<<20), "none": nil} {
-		if err := r.add(t.Context(), point, bad); !errors.Is(err, errDHTStore) {
+		if err := r.add(t.Context(), point, bad, own); !errors.Is(err, errDHTStore) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := r.add(t.Context(), other, newer); !errors.Is(err, errDHTStore) {
+	if err := r.add(t.Context(), other, newer, own); !errors.Is(err, errDHTStore) {
 		t.Errorf("a record at another point: got %v", err)
 	}
 	if err := r.Put(t.Context(), ds.NewKey("/pk"), []byte("x")); !errors.Is(err, errDHTStore) {
@@ -153,7 +154,7 @@ func TestRecordsAreBounded(t *testing.T) {
 		if d := distance(r.self, pointHash(point)); bytes.Compare(d[:], far[:]) < 0 {
 			nearest, far = point, d
 		}
-		switch err := r.add(t.Context(), point, b); {
+		switch err := r.add(t.Context(), point, b, own); {
 		case errors.Is(err, errDHTStore):
 			refused++
 		case err != nil:
@@ -169,8 +170,91 @@ func TestRecordsAreBounded(t *testing.T) {
 	// The next day's make room of those that ended.
 	at.at = p.NotAfter()
 	point, b := sealed(t, 7, p+2, 1)
-	if err := r.add(t.Context(), point, b); err != nil {
+	if err := r.add(t.Context(), point, b, own); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPutSpamFromOneSource leaves room for others: one subnet fills the store with
+// valid records that lie as near as it likes, and still all others find their room,
+// keep it, and have their records changed.
+func TestPutSpamFromOneSource(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	open := func(disk ds.Batching) *records {
+		r, err := newRecords(t.Context(), disk, "self", at.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.max = 24
+		return r
+	}
+	disk := dssync.MutexWrap(ds.NewMapDatastore())
+	r := open(disk)
+	p := rv.PeriodAt(at.at)
+	spammer := sourceOf("x", ma.StringCast("/ip4/66.6.6.6/udp/1/quic-v1"))
+	if again := sourceOf("y", ma.StringCast("/ip4/66.6.6.250/tcp/9")); again != spammer {
+		t.Fatalf("two of one /24 are %q and %q", spammer, again)
+	}
+	spam := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			point, b := sealed(t, i, p, 1)
+			if err := r.add(t.Context(), point, b, spammer); err != nil && !errors.Is(err, errDHTStore) {
+				t.Fatal(err)
+			}
+		}
+	}
+	spam(1000, 1100)
+	if r.len() != r.max || r.held[spammer] != r.max {
+		t.Fatalf("%d records, %d of the spammer, want %d", r.len(), r.held[spammer], r.max)
+	}
+	// Four servers bring three records each.
+	var points []rv.Point
+	for i := range 12 {
+		point, b := sealed(t, i, p, 1)
+		from := sourceOf("z", ma.StringCast("/ip4/11.0."+string(rune('0'+i%4))+".1/udp/1/quic-v1"))
+		if err := r.add(t.Context(), point, b, from); err != nil {
+			t.Errorf("record %d found no room: %v", i, err)
+		}
+		points = append(points, point)
+	}
+	spam(1100, 1400)
+	for i, point := range points {
+		if r.record(t.Context(), point) == nil {
+			t.Errorf("record %d was pushed out", i)
+		}
+	}
+	_, newer := sealed(t, 0, p, 2)
+	if err := r.add(t.Context(), points[0], newer, "11.0.0.0/24"); err != nil || !bytes.Equal(r.record(t.Context(), points[0]), newer) {
+		t.Errorf("a newer record did not take the place of the older one: %v", err)
+	}
+	sum := 0
+	for from, n := range r.held {
+		sum += n
+		if n <= 0 {
+			t.Errorf("%q holds %d", from, n)
+		}
+	}
+	if r.len() != r.max || keysIn(t, disk) != r.max || sum != r.max {
+		t.Errorf("%d records, %d keys, %d counted, want %d", r.len(), keysIn(t, disk), sum, r.max)
+	}
+	// Who brought what is not on the disk; what lay there is one source like others.
+	all, err := disk.Query(t.Context(), query.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := range all.Next() {
+		if bytes.Contains(e.Value, []byte("66.6.6")) || bytes.Contains(e.Value, []byte("11.0.")) {
+			t.Error("a subnet is on the disk")
+		}
+	}
+	r = open(disk)
+	if r.held[before] != r.max {
+		t.Errorf("after a restart %d records are of before, want %d", r.held[before], r.max)
+	}
+	point, b := sealed(t, 77, p, 1)
+	if err := r.add(t.Context(), point, b, "11.0.9.0/24"); err != nil {
+		t.Errorf("no room after a restart: %v", err)
 	}
 }
 

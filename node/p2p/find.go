@@ -279,7 +279,7 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 		return nil
 	}
 	if d := n.serving(); d != nil {
-		return d.putRecord(ctx, point, record)
+		return d.putRecord(ctx, point, record, own)
 	}
 	return err
 }
@@ -348,7 +348,7 @@ func (p *proxied) PutRecord(ctx context.Context, point rv.Point, record []byte) 
 	if !p.d.proxyRate(p.from.RemoteMultiaddr(), true, time.Now()) {
 		return rv.ErrBusy
 	}
-	return p.d.putRecord(ctx, point, record)
+	return p.d.putRecord(ctx, point, record, sourceOf(p.from.RemotePeer(), p.from.RemoteMultiaddr()))
 }
 
 // GetRecord implements [rv.ProxyHost].

@@ -310,8 +310,9 @@ func (d *dht) getRecord(ctx context.Context, point rv.Point) []byte {
 }
 
 // putRecord brings a record to the servers that are nearest to its point. This one is
-// among them if it serves and is as near as they are. Error: errNotStored.
-func (d *dht) putRecord(ctx context.Context, point rv.Point, value []byte) error {
+// among them if it serves and is as near as they are: there it counts for its source.
+// Error: errNotStored.
+func (d *dht) putRecord(ctx context.Context, point rv.Point, value []byte, from source) error {
 	if _, err := rv.Validate(time.Now(), point, value); err != nil {
 		return err
 	}
@@ -328,7 +329,7 @@ func (d *dht) putRecord(ctx context.Context, point rv.Point, value []byte) error
 	stored := 0
 	mine := distance(w.target, sha256.Sum256([]byte(d.net.self())))
 	if d.serving.Load() && (len(near) < walkWidth || bytes.Compare(mine[:], near[len(near)-1].far[:]) < 0) {
-		if err := d.store.add(ctx, point, value); err != nil {
+		if err := d.store.add(ctx, point, value, from); err != nil {
 			d.net.log.Warn("record not stored here", "err", err)
 		} else {
 			stored++
