@@ -8,6 +8,7 @@ import (
 
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/protocol/wire"
 )
 
 // onto is a node on machine i that gets into the network by others.
@@ -91,5 +92,30 @@ func TestFoundOverDays(t *testing.T) {
 			delivered(ctx, t, ada, m)
 		}
 		closeAll(t, ada, bob, server)
+	})
+}
+
+// TestNobodyLooksForThemselves: a node without contacts asks nobody for a record, its
+// own neither.
+func TestNobodyLooksForThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		rec := net.Host(0).Record()
+		server := onto(t, net, 0, "", "Server", "server")
+		ada := onto(t, net, 1, "", "Ada", "home", server)
+		time.Sleep(10 * time.Minute)
+		closeAll(t, ada, server)
+		streams := 0
+		for _, c := range rec.Conns() {
+			for _, s := range c.Streams {
+				streams++
+				if s.Protocol == wire.DHTProxy {
+					t.Errorf("at %s: %s", s.At, s)
+				}
+			}
+		}
+		if streams < 10 {
+			t.Errorf("%d streams were recorded", streams)
+		}
 	})
 }

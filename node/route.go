@@ -143,11 +143,11 @@ func (l *loop) unsent(q *queue) []session.Sealed {
 	return l.scratch
 }
 
-// reach asks for a route to a device that something waits for.
+// reach asks for a route to a device that something waits for, and that is not this one.
 func (l *loop) reach(d *device) {
 	q := &d.queue
 	now := l.now()
-	if l.net == nil || q.dialing || now.Before(q.tryAt) || !q.pending() && (q.fails > 0 || l.dozes(d) && !q.ring) {
+	if l.net == nil || d.ID == l.acct.device || q.dialing || now.Before(q.tryAt) || !q.pending() && (q.fails > 0 || l.dozes(d) && !q.ring) {
 		return
 	}
 	q.ring = false

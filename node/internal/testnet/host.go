@@ -38,7 +38,8 @@ type Host struct {
 	n   int
 	// Addr is the public address of the host, and LANAddr the one on the LAN.
 	Addr, LANAddr ma.Multiaddr
-	ports         int // ephemeral ones used, guarded by net.mu
+	ports         int        // ephemeral ones used, guarded by net.mu
+	recording     *Recording // guarded by net.mu
 }
 
 // Host returns machine i, from 0. It is the same one at each call.
@@ -129,7 +130,11 @@ func (h *Host) quic() []libp2p.Option {
 					return nil, err
 				}
 			}
-			return libp2pquic.NewTransport(key, cm, psk, gater, rm)
+			t, err := libp2pquic.NewTransport(key, cm, psk, gater, rm)
+			if err != nil {
+				return nil, err
+			}
+			return h.record(t), nil
 		}),
 	}
 }
