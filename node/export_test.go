@@ -14,6 +14,7 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/rv"
 	"github.com/kinloom/kinloom/protocol/session"
 )
 
@@ -217,4 +218,18 @@ func (n *Node) Placed(ctx context.Context) (secret, transport [32]byte, others m
 		}
 	})
 	return secret, transport, others, err
+}
+
+// PairSecrets gives the contact secrets that this device and one of each other person
+// have in common without having told each other one.
+func (n *Node) PairSecrets(ctx context.Context) (out map[identity.PersonID]rv.Secret, err error) {
+	out = map[identity.PersonID]rv.Secret{}
+	err = n.ask(ctx, func(l *loop) {
+		for id, d := range l.acct.devices {
+			if secret, err := l.pairOf(d); err == nil && id != l.acct.device {
+				out[d.Person] = secret
+			}
+		}
+	})
+	return out, err
 }
