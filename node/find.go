@@ -14,6 +14,7 @@ import (
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/enc"
+	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/rv"
@@ -258,9 +259,9 @@ func (e *edge) waysIn(places []rv.Place) []dialWay {
 
 // try dials the ways to a device, transport by transport, and opens its dm stream.
 func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, error) {
-	err := errUnreachable
+	failed := &tries{cause: errUnreachable}
 	ways = slices.DeleteFunc(slices.Clone(ways), func(w dialWay) bool { return !allows(r.rule, w.addr) })
-	for len(ways) > 0 {
+	for len(ways) > 0 && ctx.Err() == nil {
 		transport := ways[0].transport
 		var addrs []multiaddr.Multiaddr
 		ways = slices.DeleteFunc(ways, func(w dialWay) bool {
@@ -270,14 +271,39 @@ func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, e
 			}
 			return same
 		})
-		var k *link
-		if k, err = e.open(ctx, peer.ID(transport), addrs); err == nil {
+		k, err := e.open(ctx, peer.ID(transport), addrs)
+		if err == nil {
 			k.device, k.known = r.device, true
 			return k, nil
 		}
+		failed.add(addrs, err)
 	}
-	return nil, err
+	return nil, failed
 }
+
+// tries is the error of addresses that were tried and led nowhere.
+type tries struct {
+	cause error            // of the last ones
+	of    map[string]error // by address, in its binary form
+}
+
+func (t *tries) add(addrs []multiaddr.Multiaddr, err error) {
+	if t.of == nil {
+		t.of = map[string]error{}
+	}
+	t.cause = err
+	for _, a := range addrs {
+		t.of[string(a.Bytes())] = err
+	}
+	if dial, ok := errors.AsType[*p2p.DialError](err); ok {
+		for _, a := range dial.Attempts {
+			t.of[string(a.Addr.Bytes())] = a.Err
+		}
+	}
+}
+
+func (t *tries) Error() string { return t.cause.Error() }
+func (t *tries) Unwrap() error { return t.cause }
 
 // found takes the look-up record of a device. It is a hint: it gives addresses to
 // try and the key that should answer there, and is passed over where the device

@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,21 @@ func TestRouteOrder(t *testing.T) {
 		}
 		if last := ways[len(ways)-1]; last.Route != "lookup" || last.Source != "record" || last.LastTry.IsZero() || last.Result == "" || last.Address != "" {
 			t.Errorf("the look-up comes after all that is known: %+v", ways)
+		}
+		// What the rule forbids is not tried, and does not look as if it had been.
+		if _, err := bob.SetWays(ctx, "ada", "lan"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute) // a try that is under way ends
+		forbidden := time.Now()
+		time.Sleep(time.Hour)
+		if ways, err = bob.Route(ctx, "ada"); err != nil || len(ways) == 0 {
+			t.Fatal(ways, err)
+		}
+		for _, w := range ways {
+			if w.Route == "direct" && (!strings.HasPrefix(w.Result, "not used") || w.LastTry.After(forbidden)) {
+				t.Errorf("forbidden: %+v", w)
+			}
 		}
 		closeAll(t, bob)
 	})

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -16,6 +17,7 @@ import (
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -205,8 +207,12 @@ func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error 
 	q.dialing = false
 	q.tryAt = l.now().Add(retryWaits[min(q.fails, len(retryWaits)-1)])
 	q.fails++
-	for n := range d.Addrs {
-		d.Addrs[n].LastTry, d.Addrs[n].LastError = l.now(), shortError(cause)
+	if failed, ok := errors.AsType[*tries](cause); ok {
+		for n, a := range d.Addrs {
+			if err := failed.of[string(a.Addr)]; err != nil {
+				d.Addrs[n].LastTry, d.Addrs[n].LastError = l.now(), shortError(err)
+			}
+		}
 	}
 	if q.fails > 1 {
 		return nil // what failed before is not written again each time
@@ -215,9 +221,18 @@ func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error 
 	return tx.PutDevice(&d.Device)
 }
 
+// shortError says in words why an address led nowhere.
 func shortError(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
+	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return "nobody answered in time"
+	case other:
+		return "another node is there now"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "no node runs there"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "no way leads there from this network"
 	}
 	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
 }
