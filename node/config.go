@@ -58,7 +58,8 @@ type Config struct {
 	Keychain Keychain
 	// Log receives what happened, without contents or addresses. Nil: nowhere.
 	Log *slog.Logger
-	// Now is the clock for times that are stored and shown. Nil: time.Now.
+	// Now is the clock for times that are stored and shown, without a monotonic
+	// reading: the loop sees by it that the machine slept. Nil: the system's.
 	Now func() time.Time
 	// Random is the source of keys and nonces. Nil: crypto/rand.
 	Random io.Reader
@@ -78,13 +79,18 @@ type Keychain interface {
 // maxName is the longest profile name or petname, in characters.
 const maxName = 64
 
+// wallClock is the system's clock as it is set. The monotonic reading that time.Now
+// gives beside it stands still while the machine sleeps, and differences are taken of it
+// wherever both times have one.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // check validates c and fills in the defaults.
 func (c *Config) check() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now = wallClock
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader

@@ -137,6 +137,17 @@ func TestSleepTriesAtOnce(t *testing.T) {
 	}
 }
 
+// TestClockSeesSleep: a monotonic reading stands still while the machine sleeps, so a clock that gives one hides it. (H105)
+func TestClockSeesSleep(t *testing.T) {
+	now, err := node.DefaultNow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(now.String(), " m=") {
+		t.Errorf("the clock of a node gives %v", now)
+	}
+}
+
 // TestBothAwayForMonths: two nodes whose certificates ran out while both were off, or asleep, renew them, tell each
 // other, and go on.
 func TestBothAwayForMonths(t *testing.T) {

@@ -233,3 +233,10 @@ func (n *Node) PairSecrets(ctx context.Context) (out map[identity.PersonID]rv.Se
 	})
 	return out, err
 }
+
+// DefaultNow is the time by the clock of a node that is given none.
+func DefaultNow() (time.Time, error) {
+	var c Config
+	err := c.check()
+	return c.Now(), err
+}
