@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,9 @@ type Config struct {
 	// NoDHT keeps the node out of the table by which contacts who have moved find each
 	// other: it neither publishes nor looks up.
 	NoDHT bool
+	// Announce are public addresses that a provider translates to this machine's
+	// private ones, with the same ports; others are told of them.
+	Announce []string
 	// Proxy is the HTTP proxy that every connection leaves by, as http://HOST:PORT.
 	// Nothing but TCP leaves then. Empty: none.
 	Proxy string
@@ -109,8 +113,15 @@ func (c *Config) check() error {
 	if _, err := c.proxy(); err != nil {
 		return err
 	}
+	if _, err := c.announce(); err != nil {
+		return err
+	}
 	switch p2p.Profile(c.Profile) {
-	case "", p2p.Home, p2p.Server, p2p.Client:
+	case p2p.Server, p2p.Client:
+		if c.LANOnly {
+			return usage("Leave one of the two out.", "a %s speaks to more than the local network", c.Profile)
+		}
+	case "", p2p.Home:
 	case p2p.LANProfile:
 		c.LANOnly = true
 	default:
@@ -124,6 +135,18 @@ func (c *Config) check() error {
 		c.Dir = dir
 	}
 	return nil
+}
+
+// announce gives the public addresses that others are told of.
+func (c *Config) announce() (out []netip.Addr, err error) {
+	for _, s := range c.Announce {
+		ip, err := netip.ParseAddr(s)
+		if err != nil || !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.Zone() != "" {
+			return nil, usage("Give the one that your provider shows for this machine, like 203.0.113.7.", "%q is no public IP address", event.Clean(s, 100))
+		}
+		out = append(out, ip.Unmap())
+	}
+	return out, nil
 }
 
 // proxy gives the HTTP proxy to leave by, nil for none.
@@ -173,6 +196,7 @@ func listenError(err error) error {
 			e.Text += ": this computer does not have that address"
 		case errors.Is(err, syscall.EACCES):
 			e.Text += ": ports below 1024 are not for everybody"
+			e.Next = "Choose a port from 1024 on with --listen, or allow it: setcap cap_net_bind_service=+ep on the program."
 		}
 	}
 	return e

@@ -38,7 +38,7 @@ type NetFacts struct {
 
 	Verdict   string // of others: "public", "private", or "" before anybody has tried
 	Direct    int    // own addresses at which somebody dialled back
-	Claimed   bool   // they are those of a server, and nobody has tried them yet
+	Claimed   bool   // it is a server, and none of its addresses was tried yet
 	Relays    int    // reservations held
 	Mapped    int    // ports that the router says it opened
 	Symmetric bool   // the router gives each destination another port
@@ -162,10 +162,10 @@ func (n *NetFacts) checkReach(add adder) {
 		add("reach", OK, "", "on the local network only, as you asked")
 		add("relay", OK, "", "not needed")
 		return
-	case n.Direct > 0 && n.Claimed:
-		add("reach", OK, "", "this server has %s, and nobody has found that closed", plural(n.Direct, "public address"))
 	case n.Direct > 0:
-		add("reach", OK, "", "others outside have dialled back: this node is reached from anywhere")
+		add("reach", OK, "", "others outside have come in or dialled back: this node is reached from anywhere")
+	case n.Claimed && n.Relays == 0:
+		add("reach", Warn, "Have somebody outside answer an invite, or name this server: that proves it. If they cannot, let its UDP and TCP ports in at the provider's firewall.", "nobody outside has come in to this server so far, and invites say so")
 	case n.Relays > 0:
 		add("reach", OK, "", "this node is reached from anywhere, over %s", plural(n.Relays, "relay"))
 	case n.Symmetric:

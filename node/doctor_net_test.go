@@ -87,15 +87,26 @@ func TestDoctorOfARoutedNode(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if f := examined(ctx, t, server)["reach"]; f.Verdict != node.OK || !strings.Contains(f.Found, "this server has 1 public address,") {
+					if f := examined(ctx, t, server)["reach"]; f.Verdict != node.Warn || !strings.Contains(f.Found, "nobody outside has come in to this server") {
 						t.Errorf("of the server itself: %+v", f)
+					}
+					if r := server.Reach(); r.Reach != node.ReachLAN || !strings.Contains(r.Text, "nobody outside has come in") {
+						t.Errorf("reach of the server itself: %+v", r)
 					}
 					servers = []peer.AddrInfo{{ID: id, Addrs: []ma.Multiaddr{net.Host(0).Addr}}}
 					if test.dead {
 						closeAll(t, server)
 					} else {
 						relays = servers
-						defer closeAll(t, server)
+						defer func() {
+							if f := examined(ctx, t, server)["reach"]; f.Verdict != node.OK || !strings.Contains(f.Found, "others outside have come in") {
+								t.Errorf("of the server once somebody came: %+v", f)
+							}
+							if r := server.Reach(); r.Reach != node.ReachInternet {
+								t.Errorf("reach of the server once somebody came: %+v", r)
+							}
+							closeAll(t, server)
+						}()
 					}
 				}
 				if test.not {

@@ -137,7 +137,7 @@ func (n *Node) netFacts() *NetFacts {
 		f.Verdict = string(reach.Verdict)
 	}
 	f.Direct, f.Relays, f.Mapped, f.Symmetric = len(reach.Direct), len(reach.Relays), len(reach.Mapped), reach.Symmetric
-	f.Claimed = reach.Forced && reach.Verdict == p2p.Public
+	f.Claimed = reach.Forced && reach.Verdict == p2p.Public && f.Direct == 0
 	f.Asked = f.Relays
 	for _, t := range n.net.RelayTries() {
 		if errors.Is(t.Err, p2p.ErrNotSupported) {

@@ -396,6 +396,10 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 	if err != nil {
 		return p2p.Config{}, err
 	}
+	public, err := n.cfg.announce()
+	if err != nil {
+		return p2p.Config{}, err
+	}
 	named, err := parseBootstraps(n.cfg.Bootstrap)
 	if err != nil {
 		return p2p.Config{}, err
@@ -406,7 +410,7 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 		return err
 	})
 	return p2p.Config{
-		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy,
+		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy, Announce: public,
 		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Relays: n.edge.relays, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
 	}, err
 }

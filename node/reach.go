@@ -22,13 +22,18 @@ func reachOf(r p2p.Reachability, c *Config) Reach {
 	case len(r.Direct) > 0 && len(r.Relays) > 0:
 		return Reach{ReachInternet, "Others reach this node directly, and by " + relays(len(r.Relays)) + ".", ""}
 	case len(r.Direct) > 0:
-		return Reach{ReachInternet, "Others reach this node directly: it was dialled back from outside.", ""}
+		return Reach{ReachInternet, "Others reach this node directly: somebody outside has.", ""}
 	case len(r.Relays) > 0:
 		out := Reach{ReachInternet, "Others reach this node by " + relays(len(r.Relays)) + ", and directly where both routers let them.", ""}
 		if r.Symmetric {
 			out.Text = "Others reach this node by " + relays(len(r.Relays)) + "; its router gives each connection another port, so they stay on the relay."
 		}
 		return out
+	case r.Verdict == p2p.Public:
+		return Reach{
+			ReachLAN, "This server is open to others, and nobody outside has come in so far.",
+			"The first who does proves it, somebody who answers an invite for one. If they cannot: let its UDP and TCP ports in at the provider's firewall.",
+		}
 	case r.Verdict == p2p.Private:
 		return Reach{
 			ReachLAN, "Nobody outside reaches this node: its router lets nothing in, and no relay is held.",

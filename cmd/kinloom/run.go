@@ -25,13 +25,14 @@ const startSettled = time.Second
 
 // nodeOptions are the flags of the commands that start a node.
 type nodeOptions struct {
-	name    string
-	listen  []string
-	lanOnly bool
-	profile string
-	noDHT   bool
-	proxy   string
-	login   string // file
+	name     string
+	listen   []string
+	lanOnly  bool
+	profile  string
+	announce []string
+	noDHT    bool
+	proxy    string
+	login    string // file
 }
 
 func (o *nodeOptions) flags(cmd *cobra.Command) {
@@ -39,6 +40,7 @@ func (o *nodeOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&o.listen, "listen", nil, "address to listen on, as a multiaddr; may be repeated")
 	cmd.Flags().BoolVar(&o.lanOnly, "lan-only", false, "talk on the local network only")
 	cmd.Flags().StringVar(&o.profile, "profile", "home", "home, server (a rented machine), client (on battery), or lan")
+	cmd.Flags().StringArrayVar(&o.announce, "announce", nil, "public IP address that the provider translates to this machine; may be repeated")
 	cmd.Flags().BoolVar(&o.noDHT, "no-dht", false, "neither publish look-up records nor look others up")
 	cmd.Flags().StringVar(&o.proxy, "proxy", "", "HTTP proxy to leave by, as http://HOST:PORT, or env for that of the environment")
 	cmd.Flags().StringVar(&o.login, "proxy-login-file", "", "file with user:password for the proxy")
@@ -46,7 +48,7 @@ func (o *nodeOptions) flags(cmd *cobra.Command) {
 
 // apply puts the flags into the configuration of a node.
 func (o *nodeOptions) apply(c *node.Config) error {
-	c.Name, c.Listen, c.LANOnly, c.Profile, c.NoDHT, c.Proxy = o.name, o.listen, o.lanOnly, o.profile, o.noDHT, o.proxy
+	c.Name, c.Listen, c.Announce, c.LANOnly, c.Profile, c.NoDHT, c.Proxy = o.name, o.listen, o.announce, o.lanOnly, o.profile, o.noDHT, o.proxy
 	if o.proxy == "env" {
 		if c.Proxy = proxyOfEnvironment(); c.Proxy == "" {
 			return usage("Set HTTPS_PROXY, or give the proxy's address.", "the environment names no proxy")

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -178,16 +181,32 @@ func (a *app) welcome(s client.Status, invite client.Invite) error {
 		fmt.Fprintf(w, "Listening  %s\n", strings.Join(kinds(s), ", "))
 		fmt.Fprintf(w, "Invite (%s, one person) - %s:\n%s  %s\n", until(invite.Expires.Time, time.Now()), reachWords(invite.Reach), drawn, invite.Link)
 		if s.Profile == "server" {
-			fmt.Fprintf(w, "Others get into the network by this server:\n")
-			for _, address := range s.Listening {
-				fmt.Fprintf(w, "  kinloom bootstrap add %s/p2p/%s\n", address, s.Peer)
-			}
+			showEntry(w, s)
 		}
 		fmt.Fprintf(w, "Next:  %s\n       %s\n       %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
 		for _, warning := range s.Warnings {
 			fmt.Fprintf(w, "Note:  %s\n", warning)
 		}
 	})
+}
+
+// showEntry prints how others name this server: by its public addresses, if it has any.
+func showEntry(w io.Writer, s client.Status) {
+	isPrivate := func(address string) bool {
+		a, err := multiaddr.NewMultiaddr(address)
+		return err != nil || !manet.IsPublicAddr(a)
+	}
+	addresses := slices.DeleteFunc(slices.Clone(s.Listening), isPrivate)
+	if len(addresses) > 0 {
+		fmt.Fprintf(w, "Others get into the network by this server, which one of these names:\n")
+	} else {
+		addresses = s.Listening
+		fmt.Fprintf(w, "Others in this server's own network get in by it, which one of these names. If your provider gives it a public address of\n")
+		fmt.Fprintf(w, "its own, start it with --announce ADDRESS:\n")
+	}
+	for _, address := range addresses {
+		fmt.Fprintf(w, "  kinloom bootstrap add %s/p2p/%s\n", address, s.Peer)
+	}
 }
 
 // kinds sums up the addresses that a node listens on.

@@ -183,12 +183,12 @@ func advertisable(addrs []ma.Multiaddr, local bool) []ma.Multiaddr {
 
 // identifyAddrs is what the main host tells everybody who connects: its public
 // addresses only. Those of the LAN go to whom the node gives them, sealed.
-func identifyAddrs(local bool) func([]ma.Multiaddr) []ma.Multiaddr {
+func identifyAddrs(local bool, public []netip.Addr) func([]ma.Multiaddr) []ma.Multiaddr {
 	return func(addrs []ma.Multiaddr) []ma.Multiaddr {
-		out := advertisable(addrs, local)
 		if local {
-			return out
+			return advertisable(addrs, local)
 		}
+		out := advertisable(announced(addrs, public), local)
 		return slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 	}
 }
@@ -223,7 +223,11 @@ func (n *Net) interfaceAddrs() []ma.Multiaddr {
 
 // hostAddrs are the direct addresses of a host, those that identify leaves out included.
 func (n *Net) hostAddrs(h *p2pHost) []ma.Multiaddr {
-	return n.ifaces.fresh(h.allAddrs(), h.Network().ListenAddresses())
+	addrs := n.ifaces.fresh(h.allAddrs(), h.Network().ListenAddresses())
+	if h.local {
+		return addrs
+	}
+	return announced(addrs, n.cfg.Announce)
 }
 
 // directAddrs is Addrs without those over relays.

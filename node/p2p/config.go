@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"strings"
 	"syscall"
@@ -66,6 +67,9 @@ type Config struct {
 	// interfaces at random ports. For simulations.
 	LANListen []ma.Multiaddr
 
+	// Announce are public addresses that the provider translates to this machine's
+	// private ones, with the same ports.
+	Announce []netip.Addr
 	// NoDHT leaves the DHT out, as LANOnly does.
 	NoDHT bool
 	// Bootstrap are servers of the DHT that the owner named.

@@ -55,8 +55,8 @@
 // lets others dial back (AutoNAT v1 and v2), opens ports in the router, and punches
 // holes from a connection over a relay to one without (DCUtR), which is never waited
 // for and tried again some times while the connection lasts. Reachability says what is known, and only that: an address on an interface is
-// no promise, so BestAddr(Internet) returns one at which somebody dialled back, or one
-// over a relay held. Handler.AddrsChanged tells when it changes.
+// no promise, so BestAddr(Internet) returns one at which somebody dialled back, one
+// of a server where somebody came in from outside, or one over a relay held. Handler.AddrsChanged tells when it changes.
 //
 // A path over a relay has the route Relayed and its PeerID: the relay sees both ends.
 // Connections of others over a relay are let in only from relays that this node asked

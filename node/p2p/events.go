@@ -154,6 +154,9 @@ func (n *Net) notifiee() network.Notifiee {
 				default:
 				}
 			}
+			if n.cfg.Profile == Server && n.reach.visit(c) {
+				n.events.signal()
+			}
 			n.events.touch(c.RemotePeer())
 		},
 		DisconnectedF: func(nw network.Network, c network.Conn) {

@@ -233,8 +233,16 @@ func TestCleanAndAdvertise(t *testing.T) {
 	if got := advertisable(own[:1], true); len(got) != 1 {
 		t.Errorf("only loopback: got %v", got)
 	}
-	if got := identifyAddrs(false)(own); len(got) != 1 || !got[0].Equal(own[2]) {
+	if got := identifyAddrs(false, nil)(own); len(got) != 1 || !got[0].Equal(own[2]) {
 		t.Errorf("identify: got %v", got)
+	}
+	// A provider's public address stands for the private one.
+	public := []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::9")}
+	if got := identifyAddrs(false, public)(own); len(got) != 2 || !ma.Contains(got, ma.StringCast("/ip4/9.9.9.9/tcp/1")) {
+		t.Errorf("identify with a public address: got %v", got)
+	}
+	if got := announced(own, public); len(got) != 4 {
+		t.Errorf("announced: got %v", got)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -62,6 +63,7 @@ type hostSpec struct {
 	shareTCP   bool // wss on the ports of TCP
 	punch      bool // holes are punched
 	local      bool
+	announce   []netip.Addr
 	low, high  int
 	reach      []libp2p.Option // what makes it reachable from the Internet; empty: nothing
 }
@@ -85,7 +87,7 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 		libp2p.ConnectionGater(hg),
 		libp2p.ConnectionManager(cm),
 		libp2p.NoListenAddrs, // one by one below: libp2p is content if one of them works
-		libp2p.AddrsFactory(identifyAddrs(s.local)),
+		libp2p.AddrsFactory(identifyAddrs(s.local, s.announce)),
 		libp2p.DisableMetrics(),
 		libp2p.Ping(false),
 		// Noise before TLS, whose certificates fail where a clock is off by an hour.

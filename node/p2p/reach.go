@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -34,8 +35,8 @@ type Reachability struct {
 	// Forced is set where the verdict is the profile's and nobody's finding.
 	Forced bool
 	// Direct are the public addresses at which somebody dialled back: each one by
-	// itself (AutoNAT v2), or, where nobody does that, all of them together (v1). A
-	// server claims those of its interfaces until a dial back fails.
+	// itself (AutoNAT v2), or, where nobody does that, all of them together (v1). Those
+	// of a server also count once somebody came in from outside its networks.
 	Direct []ma.Multiaddr
 	// Relays are the reservations held now, contacts' first.
 	Relays []Relay
@@ -78,6 +79,7 @@ type reach struct {
 	unreachable []ma.Multiaddr
 	symmetric   bool
 	router      mapper
+	visited     bool // somebody came in from outside the networks of this machine
 }
 
 func (r *reach) setRouter(m mapper) {
@@ -90,7 +92,7 @@ func (r *reach) setRouter(m mapper) {
 func (r *reach) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.verdict, r.reachable, r.unreachable, r.symmetric, r.router = "", nil, nil, false, nil
+	r.verdict, r.reachable, r.unreachable, r.symmetric, r.router, r.visited = "", nil, nil, false, nil, false
 }
 
 // verdict is the profile's, or what others found.
@@ -104,6 +106,32 @@ func (n *Net) verdict() Verdict {
 	n.reach.mu.Lock()
 	defer n.reach.mu.Unlock()
 	return cmp.Or(n.reach.verdict, Unknown)
+}
+
+// visit notes where a connection came from, and reports whether that is news: that
+// strangers outside get in.
+func (r *reach) visit(c network.Conn) bool {
+	if c.Stat().Direction != network.DirInbound || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) {
+		return false
+	}
+	if ip, err := manet.ToIP(c.RemoteMultiaddr()); err != nil || inOwnNetwork(ip) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news := !r.visited
+	r.visited = true
+	return news
+}
+
+// inOwnNetwork reports whether an address is of a network that this machine is in: who
+// is there comes in behind the router.
+func inOwnNetwork(ip net.IP) bool {
+	all, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.Contains(ip)
+	})
 }
 
 // withoutUnreachable drops from addrs what a dial back found to lead nowhere.
@@ -124,14 +152,15 @@ func (n *Net) Reachability() Reachability {
 	public := slices.DeleteFunc(n.directAddrs(h), func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 	n.reach.mu.Lock()
 	router := n.reach.router
+	visited := n.reach.visited
 	out.Symmetric = n.reach.symmetric
 	proven := slices.DeleteFunc(slices.Clone(public), func(a ma.Multiaddr) bool { return !ma.Contains(n.reach.reachable, a) })
 	n.reach.mu.Unlock()
 	switch {
 	case n.cfg.Profile == Client:
-	case n.cfg.Profile == Home && len(proven) > 0:
+	case len(proven) > 0:
 		out.Direct = proven
-	case out.Verdict == Public:
+	case n.cfg.Profile == Server && visited, n.cfg.Profile != Server && out.Verdict == Public:
 		out.Direct = public
 	}
 	if router != nil {

@@ -69,7 +69,8 @@ func (n *Net) transports() ([]libp2p.Option, error) {
 // spec says where the main host listens.
 func (n *Net) spec(prefer []ma.Multiaddr) (hostSpec, error) {
 	s := hostSpec{
-		key: n.mainKey(), listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer,
+		announce: n.cfg.Announce,
+		key:      n.mainKey(), listen: n.cfg.Listen, fallback: defaultListen, prefer: prefer,
 		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh, reach: n.reachOptions(),
 	}
 	// Through a proxy the hole would be the proxy's.

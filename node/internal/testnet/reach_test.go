@@ -236,15 +236,23 @@ func TestForcedPrivateIgnoresDialBacks(t *testing.T) {
 	})
 }
 
-// TestServerThatIsNone: a server claims its address until dial backs fail.
+// TestServerThatIsNone: a server claims nothing before somebody comes in, nor once dial
+// backs fail.
 func TestServerThatIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(t, 1, Options{})
 		w := newFollower()
 		s := server(t, n, 0, p2p.Config{Handler: w})
-		if r := s.Reachability(); r.Verdict != p2p.Public || !r.Forced || len(r.Direct) != 1 {
+		if r := s.Reachability(); r.Verdict != p2p.Public || !r.Forced || r.Internet() {
 			t.Errorf("at the start: %+v", r)
 		}
+		if _, ok := s.BestAddr(p2p.Internet); ok {
+			t.Error("an address that nobody has tried")
+		}
+		if err := server(t, n, 5, p2p.Config{}).say(t.Context(), s, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		w.until(t, s, "somebody came in", time.Second, func(r p2p.Reachability) bool { return len(r.Direct) == 1 })
 		n.Host(0).Firewall(true)
 		for i := range 4 {
 			if err := s.say(t.Context(), server(t, n, i+1, p2p.Config{}), "hello"); err != nil {
