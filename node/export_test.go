@@ -14,6 +14,7 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/rv"
 	"github.com/kinloom/kinloom/protocol/session"
 )
@@ -239,4 +240,17 @@ func DefaultNow() (time.Time, error) {
 	var c Config
 	err := c.check()
 	return c.Now(), err
+}
+
+// Pairs gives what this device says hello with.
+func (n *Node) Pairs(ctx context.Context) ([]contact.Pair, error) { return n.pairs(ctx) }
+
+// LookUp asks servers for the record at a point, and gives those that were found.
+func (n *Node) LookUp(ctx context.Context, point rv.Point) (found [][]byte, err error) {
+	err = n.net.FindRecord(ctx, point, func(record []byte, _ time.Time) {
+		if record != nil {
+			found = append(found, record)
+		}
+	})
+	return found, err
 }
