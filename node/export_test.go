@@ -254,3 +254,25 @@ func (n *Node) LookUp(ctx context.Context, point rv.Point) (found [][]byte, err 
 	})
 	return found, err
 }
+
+// Find looks for the record of another person's device as the edge does, as if none
+// had been seen, and gives the hint in it.
+func (n *Node) Find(ctx context.Context, p identity.PersonID) (rv.Hint, error) {
+	var look *lookup
+	err := n.ask(ctx, func(l *loop) {
+		for id, d := range l.acct.devices {
+			if d.Person == p && id != l.acct.device {
+				d.queue.findAt = time.Time{}
+				look = l.lookupOf(d)
+			}
+		}
+	})
+	if err != nil || look == nil {
+		return rv.Hint{}, errors.Join(err, errors.New("nothing to look for"))
+	}
+	for i := range look.tiers {
+		look.tiers[i].seen = rv.Seen{}
+	}
+	hint, _, err := n.edge.find(ctx, *look)
+	return hint, err
+}

@@ -246,7 +246,7 @@ func (w *walk) agreed() bool {
 // take notes an answer.
 func (w *walk) take(a answer) {
 	if a.err == nil && a.record != nil {
-		_, a.err = rv.Validate(time.Now(), w.point, a.record)
+		_, a.err = rv.Validate(w.d.net.cfg.Now(), w.point, a.record)
 		w.d.net.tried.answered(a.err == nil)
 	}
 	if a.err != nil {
@@ -301,7 +301,7 @@ func (d *dht) getRecord(ctx context.Context, point rv.Point) []byte {
 	defer cancel()
 	w := d.newWalk(point)
 	if mine := d.store.record(ctx, point); mine != nil {
-		if _, err := rv.Validate(time.Now(), point, mine); err == nil {
+		if _, err := rv.Validate(d.net.cfg.Now(), point, mine); err == nil {
 			w.vote(d.net.self(), mine)
 		}
 	}
@@ -313,7 +313,7 @@ func (d *dht) getRecord(ctx context.Context, point rv.Point) []byte {
 // among them if it serves and is as near as they are: there it counts for its source.
 // Error: errNotStored.
 func (d *dht) putRecord(ctx context.Context, point rv.Point, value []byte, from source) error {
-	if _, err := rv.Validate(time.Now(), point, value); err != nil {
+	if _, err := rv.Validate(d.net.cfg.Now(), point, value); err != nil {
 		return err
 	}
 	w := d.newWalk(point)
