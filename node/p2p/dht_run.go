@@ -156,7 +156,7 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	}
 	d.net.dials.begin(info.ID)
 	defer d.net.dials.end(info.ID)
-	return h.dial(ctx, info.ID, info.Addrs)
+	return h.dial(ctx, info.ID, d.net.turned.sift(info.ID, info.Addrs))
 }
 
 // learn writes the routing table into the book.

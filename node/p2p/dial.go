@@ -45,7 +45,7 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 		return Path{}, ErrNoAddress
 	}
 	n.dials.begin(p)
-	err := h.dial(ctx, p, dial)
+	err := h.dial(ctx, p, n.turned.sift(p, dial))
 	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
 		n.tried.dialled(dial, path)

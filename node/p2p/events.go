@@ -161,6 +161,7 @@ func (n *Net) notifiee() network.Notifiee {
 		},
 		DisconnectedF: func(nw network.Network, c network.Conn) {
 			p := c.RemotePeer()
+			n.turned.note(c)
 			if nw.Connectedness(p) == network.NotConnected {
 				n.guard.gone(p, time.Now())
 				// What it said about itself is of no use, but to the routing table.

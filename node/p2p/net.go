@@ -38,6 +38,7 @@ type Net struct {
 	dials      dials
 	tried      tried
 	ifaces     ifaces
+	turned     turned
 	served     sync.WaitGroup // stream handlers at work, and throwaway hosts
 	book       *book
 	dht        atomic.Pointer[dht] // nil: not opened, or none

@@ -24,7 +24,8 @@ const maxThrowaway = 8
 // throwaway talks over one stream with a peer, from a host with a fresh key and port
 // that listens nowhere and ends with it: the peer sees our IP address and nothing
 // else that it could meet again, and no two conversations share a connection. What
-// may be dialled is what the main host may dial, and it counts with it.
+// may be dialled is what the main host may dial, and it counts with it. A second try is
+// made where the first one ended because of a certificate; talk may run twice then.
 func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, talk func(network.Stream) error) error {
 	select {
 	case n.throwaways <- struct{}{}:
@@ -85,22 +86,32 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		return ErrNoAddress
 	}
 	h := &p2pHost{Host: lh, local: n.cfg.LANOnly}
-	if err := h.dial(ctx, to.ID, addrs); err != nil {
-		return dialError(to.ID, addrs, err)
+	for again := false; ; again = true {
+		c, err := n.talkOnce(ctx, h, to.ID, n.turned.sift(to.ID, addrs), id, talk)
+		if err == nil || c == nil || again || !n.turned.note(c) {
+			return err
+		}
 	}
-	c := h.conn(to.ID)
+}
+
+// talkOnce is one try of a throwaway host, with the connection that was tried.
+func (n *Net) talkOnce(ctx context.Context, h *p2pHost, to peer.ID, addrs []ma.Multiaddr, id protocol.ID, talk func(network.Stream) error) (network.Conn, error) {
+	if err := h.dial(ctx, to, addrs); err != nil {
+		return nil, dialError(to, addrs, err)
+	}
+	c := h.conn(to)
 	if c == nil {
-		return ErrNotConnected
+		return nil, ErrNotConnected
 	}
 	s, err := n.streamOn(ctx, c, id)
 	if err != nil {
-		return err
+		return c, err
 	}
 	if err := talk(s); err != nil {
 		s.Reset()
-		return err
+		return c, err
 	}
-	return nil
+	return c, nil
 }
 
 // chance returns a number from 0 to below n that nobody can foresee.
