@@ -224,9 +224,9 @@ func TestRemoved(t *testing.T) {
 	}
 }
 
-// TestCloned: a device that was copied writes two records in one minute; all
+// TestTwoWritersInOneMinute: a device that was copied writes two records in one minute; all
 // choose the same one, whatever order they come in.
-func TestCloned(t *testing.T) {
+func TestTwoWritersInOneMinute(t *testing.T) {
 	d, p := newDevice(1), PeriodAt(epoch)
 	all := [][]byte{d.seal(t, p, 720), d.seal(t, p, 720), d.seal(t, p, 719), nil, make([]byte, 5), d.seal(t, p, 720)}
 	want := all[Select(all)]

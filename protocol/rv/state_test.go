@@ -201,9 +201,9 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestClockSetBack: whatever the clock does, no period gets a lower seq, and
+// TestSeqAfterClockSetBack: whatever the clock does, no period gets a lower seq, and
 // what was published ahead of the new time is kept up.
-func TestClockSetBack(t *testing.T) {
+func TestSeqAfterClockSetBack(t *testing.T) {
 	for _, back := range []time.Duration{time.Second, time.Minute, 3 * time.Hour, 26 * time.Hour, 60 * 24 * time.Hour} {
 		m := NewMachine(random(8), nil)
 		all := run(t, m, epoch, epoch.Add(30*time.Hour), 0, [32]byte{1})
