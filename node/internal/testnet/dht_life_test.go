@@ -65,17 +65,12 @@ func TestOneServer(t *testing.T) {
 	})
 }
 
-// TestNobodyThere covers threats.md H118: no bootstrap, one that is not there, and an
-// address book of the dead. The node says what is missing, and goes on as soon as
-// somebody is named.
+// TestNobodyThere covers threats.md H118: no bootstrap at all. The node says what is
+// missing.
 func TestNobodyThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(t, 1, Options{})
-		server := start(t, n, 0, p2p.Config{Profile: p2p.Server})
 		point, record := newDevice(1).now(t, 1)
-		if err := server.PublishRecord(t.Context(), point, record); err != nil {
-			t.Fatal(err)
-		}
 		alone := start(t, n, 1, p2p.Config{})
 		if _, _, err := alone.find(t.Context(), point); !errors.Is(err, p2p.ErrNoProxy) {
 			t.Errorf("with nobody named: %v, want ErrNoProxy", err)
@@ -83,7 +78,20 @@ func TestNobodyThere(t *testing.T) {
 		if err := alone.PublishRecord(t.Context(), point, record); !errors.Is(err, p2p.ErrNoProxy) {
 			t.Errorf("with nobody named: %v, want ErrNoProxy", err)
 		}
+	})
+}
 
+// TestAllCachedPeersDead is the rest of H118: all servers that a node remembers have
+// gone, over a restart too. It says what happened, does not wear itself out, forgets
+// them, and goes on as soon as somebody is named.
+func TestAllCachedPeersDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		server := start(t, n, 0, p2p.Config{Profile: p2p.Server})
+		point, record := newDevice(1).now(t, 1)
+		if err := server.PublishRecord(t.Context(), point, record); err != nil {
+			t.Fatal(err)
+		}
 		disk := dssync.MutexWrap(ds.NewMapDatastore())
 		var dead []peer.AddrInfo
 		for i := range 30 {
