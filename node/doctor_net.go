@@ -49,7 +49,7 @@ type NetFacts struct {
 	Known   int // nodes known by which this one gets into the network
 	Servers int // of them connected, or in the table
 	Answers int // to look-ups
-	False   int // answers that were refused: forged, stale, oversize
+	False   int // answers that were refused: forged, expired, oversize
 
 	Proxy        string // host and port
 	ProxyProblem string

@@ -128,6 +128,9 @@ func (n *Node) netFacts() *NetFacts {
 	}
 	if proxy, err := n.cfg.proxy(); err == nil && proxy != nil {
 		f.Proxy = proxy.Host
+		if trouble := n.net.ProxyTrouble(); trouble != nil {
+			f.ProxyProblem = trouble.Error()
+		}
 	}
 	for _, a := range n.net.ListenAddrs() {
 		f.QUIC = f.QUIC || isQUIC(a)

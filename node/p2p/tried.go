@@ -15,7 +15,9 @@ type Tried struct {
 	LAN     string // why neighbours cannot be found, or nothing
 	Found   int    // neighbours, the newest maxNeighbours of them
 	Answers int    // to look-ups, those of this node for others included
-	False   int    // and those of them that nobody had signed, or of another time
+	// False are those of them that nobody had signed, or of another time. One that is
+	// true and older than another is not among them: the newest reaches not every server.
+	False int
 }
 
 // tried counts. Its lock guards the fields.
