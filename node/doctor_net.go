@@ -31,6 +31,7 @@ type NetFacts struct {
 	UDP     int  // connections over QUIC with others outside
 	TCP     int  // connections over TCP with others outside,
 	Skipped int  // and those of them to whom QUIC was tried too
+	Strange int  // dials at which something else than a node answered
 
 	LANOff     bool
 	LANProblem string
@@ -200,6 +201,8 @@ func (n *NetFacts) checkOthers(add adder) {
 		add("bootstrap", OK, "", "not used for look-ups, as you asked; contacts who have moved are not looked for")
 	case n.Known == 0:
 		add("bootstrap", Warn, getIn, "no node is known by which this one gets into the network, so contacts who have moved are not found")
+	case n.Servers == 0 && n.Strange > 0:
+		add("bootstrap", Warn, "Log in with a browser, if this network asks for that; else use another one. Nothing of it was taken for anybody's word.", "%s into the network known, and what answers there is no node: a login page, or a box on the way that opens connections", waysKnown(n.Known))
 	case n.Servers == 0:
 		add("bootstrap", Warn, "Check the line on the network. "+getIn, "%s into the network known, and none of them answers", waysKnown(n.Known))
 	default:

@@ -123,7 +123,7 @@ func (v *view) messages(a *AccountFacts, all []queued) error {
 func (n *Node) netFacts() *NetFacts {
 	tried := n.net.Tried()
 	f := &NetFacts{
-		LANOnly: n.cfg.LANOnly, NoDHT: n.cfg.NoDHT, UDP: tried.UDP, TCP: tried.TCP, Skipped: tried.Skipped,
+		LANOnly: n.cfg.LANOnly, NoDHT: n.cfg.NoDHT, UDP: tried.UDP, TCP: tried.TCP, Skipped: tried.Skipped, Strange: tried.Strange,
 		LANOff: n.cfg.NoLAN, LANProblem: tried.LAN, Neighbours: tried.Found,
 	}
 	if proxy, err := n.cfg.proxy(); err == nil && proxy != nil {

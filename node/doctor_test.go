@@ -110,6 +110,7 @@ var otherFaults = []fault{
 	{"UPnP lies", func(c *node.Checkup) { unreachable(c); c.Net.Mapped = 2 }, "reach", node.Warn, "although the router says that it opened 2 ports", "provider"},
 	{"nobody has tried", func(c *node.Checkup) { unreachable(c); c.Net.Verdict = "" }, "reach", node.Warn, "nobody outside has tried yet", "Wait a minute"},
 	{"all ways in are dead", func(c *node.Checkup) { c.Net.Servers = 0 }, "bootstrap", node.Warn, "9 ways are into the network known, and none", "network"},
+	{"captive portal", func(c *node.Checkup) { c.Net.Servers, c.Net.Strange = 0, 4 }, "bootstrap", node.Warn, "what answers there is no node: a login page", "Log in"},
 	{"no look-ups, as asked", func(c *node.Checkup) { c.Net.NoDHT, c.Net.Known, c.Net.Servers = true, 0, 0 }, "bootstrap", node.OK, "as you asked", ""},
 	{"a server that nobody has tried", func(c *node.Checkup) { c.Net.Claimed, c.Net.Direct, c.Net.Relays = true, 0, 0 }, "reach", node.Warn, "nobody outside has come in to this server", "firewall"},
 	{"proxy", func(c *node.Checkup) { c.Net.Proxy, c.Net.ProxyProblem = "proxy:3128", "407" }, "proxy", node.Warn, "proxy:3128 lets nothing through: 407", "443"},

@@ -156,7 +156,11 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	}
 	d.net.dials.begin(info.ID)
 	defer d.net.dials.end(info.ID)
-	return h.dial(ctx, info.ID, d.net.turned.sift(info.ID, info.Addrs))
+	err := h.dial(ctx, info.ID, d.net.turned.sift(info.ID, info.Addrs))
+	if err != nil {
+		d.net.tried.failed(err)
+	}
+	return err
 }
 
 // learn writes the routing table into the book.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -59,7 +61,23 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 	case errors.Is(err, swarm.ErrSwarmClosed) || n.isClosed():
 		return Path{}, ErrClosed
 	}
+	n.tried.failed(err)
 	return Path{}, dialError(p, dial, err)
+}
+
+// ErrStrange is the cause of an Attempt where something answered that is no node.
+var ErrStrange = errors.New("what answers there is no node: a login page, or a box on the way that opens connections")
+
+// isStrange reports whether a dial failed as the answer was none of ours. libp2p has no
+// name for that; what is cut off or refused is not meant.
+func isStrange(err error) bool {
+	text := err.Error()
+	if !strings.Contains(text, "failed to negotiate security protocol") {
+		return errors.Is(err, ErrStrange)
+	}
+	return slices.ContainsFunc([]string{"trailing newline", "unrecognized response", "incorrect version", "too large", "unexpected EOF"}, func(s string) bool {
+		return strings.Contains(text, s)
+	})
 }
 
 // dials counts the dials under way. A connection that ends takes the addresses of
@@ -108,6 +126,9 @@ func dialError(p peer.ID, tried []ma.Multiaddr, err error) error {
 		cause := causes[string(a.Bytes())]
 		if cause == nil {
 			cause = err
+		}
+		if isStrange(cause) && !errors.Is(cause, ErrStrange) {
+			cause = fmt.Errorf("%w: %w", ErrStrange, cause)
 		}
 		out.Attempts = append(out.Attempts, Attempt{Addr: a, Err: cause})
 	}

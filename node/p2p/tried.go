@@ -1,9 +1,11 @@
 package p2p
 
 import (
+	"errors"
 	"slices"
 	"sync"
 
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -12,6 +14,7 @@ type Tried struct {
 	UDP     int    // connections with others outside over QUIC
 	TCP     int    // and over TCP,
 	Skipped int    // to whom QUIC was tried at the same time, and lost
+	Strange int    // dials at which something else than a node answered
 	LAN     string // why neighbours cannot be found, or nothing
 	Found   int    // neighbours, the newest maxNeighbours of them
 	Answers int    // to look-ups, those of this node for others included
@@ -41,6 +44,17 @@ func (t *tried) dialled(addrs []ma.Multiaddr, path Path) {
 	if slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { _, transport := transportOf(a); return transport == "quic" && !isLocal(a) }) {
 		t.seen.Skipped++
 	}
+}
+
+// failed notes what a dial failed of.
+func (t *tried) failed(err error) {
+	de, ok := errors.AsType[*swarm.DialError](err)
+	if !ok || !slices.ContainsFunc(de.DialErrors, func(e swarm.TransportError) bool { return isStrange(e.Cause) }) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.Strange++
 }
 
 // answered notes whether an answer to a look-up was true.

@@ -105,7 +105,7 @@ func (t *wss) dial(ctx context.Context, a ma.Multiaddr) (manet.Conn, error) {
 	c, answer, err := t.dialer.DialContext(ctx, "wss://"+host, nil)
 	switch {
 	case errors.Is(err, websocket.ErrBadHandshake) && answer != nil:
-		return nil, fmt.Errorf("wss: the answer is HTTP status %d and not WebSocket", answer.StatusCode)
+		return nil, fmt.Errorf("wss: %w: HTTP status %d", ErrStrange, answer.StatusCode)
 	case err != nil:
 		return nil, fmt.Errorf("wss: %w", err)
 	}
