@@ -157,7 +157,9 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	d.net.dials.begin(info.ID)
 	defer d.net.dials.end(info.ID)
 	err := h.dial(ctx, info.ID, d.net.turned.sift(info.ID, info.Addrs))
-	if err != nil {
+	if c := h.conn(info.ID); err == nil && c != nil {
+		d.net.tried.dialled(info.Addrs, pathOf(c))
+	} else if err != nil {
 		d.net.tried.failed(err)
 	}
 	return err
