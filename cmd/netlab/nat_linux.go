@@ -259,7 +259,6 @@ func emptyHomes(ctx context.Context, l *lab) (outcome, error) {
 // overRelay has two homes meet that only a relay can join. flags are those of bob, behind the second router, which runs a
 // proxy that may go out where bob may not.
 func overRelay(ctx context.Context, l *lab, ra, rb routing, flags []string) (outcome, error) {
-	const each = 20
 	known, err := servers(ctx, l, 1)
 	if err != nil {
 		return outcome{}, err
@@ -283,6 +282,12 @@ func overRelay(ctx context.Context, l *lab, ra, rb routing, flags []string) (out
 	if err := errors.Join(ada.up(ctx), bob.up(ctx, flags...)); err != nil {
 		return outcome{}, err
 	}
+	return joined(ctx, ada, bob, known, began)
+}
+
+// joined has two running nodes that know servers become contacts and talk, within 30 s from began.
+func joined(ctx context.Context, ada, bob *node, known []*node, began time.Time) (outcome, error) {
+	const each = 20
 	both := []*node{ada, bob}
 	if err := together(both, func(n *node) error { return n.knows(ctx, known...) }); err != nil {
 		return outcome{}, err

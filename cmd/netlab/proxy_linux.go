@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,11 @@ import (
 func proxyCommand(ctx context.Context, args []string) error {
 	set := flags("proxy")
 	listen := set.String("listen", "127.0.0.1:3128", "")
+	var o proxyOptions
 	ports := set.String("ports", "443", "")
+	set.StringVar(&o.login, "login", "", "")
+	set.DurationVar(&o.idle, "idle", 0, "")
+	set.BoolVar(&o.page, "page", false, "")
 	if err := parseFlags(set, args); err != nil {
 		return err
 	}
@@ -30,16 +35,25 @@ func proxyCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Println("listening", l.Addr())
-	return serveProxy(ctx, l, strings.Split(*ports, ","))
+	o.ports = strings.Split(*ports, ",")
+	return serveProxy(ctx, l, o)
+}
+
+// proxyOptions say what a proxy lets through.
+type proxyOptions struct {
+	ports []string
+	login string        // user:password that is asked for; empty: none
+	idle  time.Duration // after which a tunnel without a byte is cut; 0: never
+	page  bool          // it is no proxy, but answers all with a page
 }
 
 // proxy starts a proxy on the host, which ends with the lab, and returns when it listens.
-func (h *host) proxy(listen string) error {
+func (h *host) proxy(listen string, more ...string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("ip", "netns", "exec", h.ns, self, "proxy", "--listen", listen)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.ns, self, "proxy", "--listen", listen}, more...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -56,7 +70,7 @@ func (h *host) proxy(listen string) error {
 }
 
 // serveProxy serves until ctx ends.
-func serveProxy(ctx context.Context, l net.Listener, ports []string) error {
+func serveProxy(ctx context.Context, l net.Listener, o proxyOptions) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -71,13 +85,17 @@ func serveProxy(ctx context.Context, l net.Listener, ports []string) error {
 		all.Go(func() {
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()
-			tunnel(ctx, c, ports)
+			if o.page {
+				page(c)
+				return
+			}
+			tunnel(ctx, c, o)
 		})
 	}
 }
 
 // tunnel serves one connection to its end.
-func tunnel(ctx context.Context, c net.Conn, ports []string) {
+func tunnel(ctx context.Context, c net.Conn, o proxyOptions) {
 	in := bufio.NewReader(c)
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second)) // a connection that is closed fails at the next read
 	r, err := http.ReadRequest(in)
@@ -93,10 +111,13 @@ func tunnel(ctx context.Context, c net.Conn, ports []string) {
 	case r.Method != http.MethodConnect:
 		answer(http.StatusMethodNotAllowed)
 		return
+	case o.login != "" && r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(o.login)):
+		answer(http.StatusProxyAuthRequired)
+		return
 	case err != nil:
 		answer(http.StatusBadRequest)
 		return
-	case !slices.Contains(ports, port):
+	case !slices.Contains(o.ports, port):
 		answer(http.StatusForbidden)
 		return
 	}
@@ -110,14 +131,45 @@ func tunnel(ctx context.Context, c net.Conn, ports []string) {
 	if _, err := io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}
+	var patience *time.Timer
+	if o.idle > 0 {
+		patience = time.AfterFunc(o.idle, func() {
+			c.Close()
+			to.Close()
+		})
+		defer patience.Stop()
+	}
 	var there sync.WaitGroup
 	there.Go(func() {
-		_, _ = io.Copy(to, in)
+		_, _ = io.Copy(to, busy{in, patience, o.idle})
 		halfClose(to)
 	})
-	_, _ = io.Copy(c, to)
+	_, _ = io.Copy(c, busy{to, patience, o.idle})
 	halfClose(c)
 	there.Wait()
+}
+
+// busy is a reader that begins to wait anew with each byte.
+type busy struct {
+	io.Reader
+	patience *time.Timer // nil: nobody waits
+	idle     time.Duration
+}
+
+// Read implements io.Reader.
+func (b busy) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if n > 0 && b.patience != nil {
+		b.patience.Reset(b.idle)
+	}
+	return n, err
+}
+
+// page answers whatever comes.
+func page(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // a connection that is closed fails at the next read
+	_, _ = c.Read(make([]byte, 4096))
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html><title>Guests</title>Please accept the terms to go on.</html>\n")
 }
 
 // halfClose tells the other end that no more is sent.

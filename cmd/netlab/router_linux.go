@@ -18,6 +18,7 @@ type routing struct {
 	nat     string // cone, symmetric, or none: then the networks inside are routed as they are
 	refuses string // what is not forwarded at all, in words of nft: "meta l4proto udp", or "all"
 	inside  string // the network inside, such as 192.168.1.0/24; the router has its first address
+	portal  int    // the port of the router that every TCP connection is led to; 0: none
 	inside6 string // likewise, of IPv6: never translated
 }
 
@@ -108,6 +109,9 @@ func rules(r routing) string {
 	b.WriteString("table inet lab {\n")
 	if r.nat != "" {
 		fmt.Fprintf(&b, "chain outwards {\ntype nat hook postrouting priority 100;\noifname \"wan0\" meta nfproto ipv4 %s\n}\n", r.nat)
+	}
+	if r.portal != 0 {
+		fmt.Fprintf(&b, "chain portal {\ntype nat hook prerouting priority -100;\niifname \"lan0\" meta l4proto tcp redirect to :%d\n}\n", r.portal)
 	}
 	b.WriteString("chain through {\ntype filter hook forward priority 0; policy drop;\n")
 	switch r.refuses {

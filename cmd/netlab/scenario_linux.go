@@ -38,7 +38,7 @@ const (
 // scenarios are all there are, in the order in which they run.
 func scenarios() []scenario {
 	// The longest ones of those that run side by side come early.
-	return slices.Concat(lanScenarios(), wireScenarios(), natScenarios(), movedScenarios(), homeScenarios(), selfScenarios(), soakScenarios())
+	return slices.Concat(lanScenarios(), wireScenarios(), natScenarios(), movedScenarios(), wallScenarios(), homeScenarios(), selfScenarios(), soakScenarios())
 }
 
 func known(name string) bool {
