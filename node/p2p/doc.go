@@ -44,7 +44,7 @@
 // bounded in total, per address, per /24 and per /48, and in rate, before the
 // handshake. Streams are bounded per peer and per protocol, and each peer and
 // each /24 or /48 has a token bucket for opening them; who keeps running into it
-// is disconnected and refused for BanTime. Memory is bounded per protocol, per
+// is disconnected and refused for BanTime. The loopback is one subnet, with wider bounds. Memory is bounded per protocol, per
 // peer and in total. One resource manager counts for both hosts. Only Ed25519
 // peer ids are spoken to.
 //

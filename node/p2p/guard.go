@@ -122,8 +122,12 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		return errGuardRate
 	}
 	if prefix, ok := g.from[p]; ok {
-		b := bucketOf(g.subnets, prefix, now, StreamRateSubnet, StreamBurstSubnet)
-		if b == nil || !b.take(now, StreamRateSubnet, StreamBurstSubnet) {
+		share := 1.0
+		if prefix == loopback {
+			share = loopbackStreams
+		}
+		b := bucketOf(g.subnets, prefix, now, share*StreamRateSubnet, share*StreamBurstSubnet)
+		if b == nil || !b.take(now, share*StreamRateSubnet, share*StreamBurstSubnet) {
 			return errGuardRate
 		}
 	} else if c := g.relays[g.via[p]]; c != nil && !c.streams.take(now, StreamRateSubnet, StreamBurstSubnet) {
@@ -162,8 +166,8 @@ func (g *guard) banned(p peer.ID, now time.Time) bool {
 	return now.Before(g.bans[p])
 }
 
-// connected notes where p connects from; the loopback needs no subnet bucket. Over a
-// relay the address is the relay's: its subnet does not pay for what others do.
+// connected notes where p connects from; the loopback is one subnet. Over a relay the
+// address is the relay's: its subnet does not pay for what others do.
 func (g *guard) connected(p peer.ID, remote ma.Multiaddr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -173,7 +177,7 @@ func (g *guard) connected(p peer.ID, remote ma.Multiaddr) {
 	}
 	prefix, ok := subnetOf(remote)
 	if !ok {
-		return
+		prefix = loopback
 	}
 	if _, ok := g.from[p]; !ok {
 		g.from[p] = prefix
@@ -191,6 +195,9 @@ func (g *guard) gone(p peer.ID, now time.Time) {
 		delete(g.peers, p)
 	}
 }
+
+// loopback stands for all addresses of this machine.
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
 // subnetOf returns the /24 or /48 of an address.
 func subnetOf(a ma.Multiaddr) (netip.Prefix, bool) {

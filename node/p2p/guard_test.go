@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -25,11 +26,11 @@ func TestStreamBuckets(t *testing.T) {
 		}
 		return n
 	}
-	if n := allowed(p, StreamBurstPeer+100); n != StreamBurstPeer {
+	if n := allowed(p, StreamBurstPeer+StrikesToBan/2); n != StreamBurstPeer {
 		t.Errorf("burst: got %d streams, want %d", n, StreamBurstPeer)
 	}
 	now = now.Add(time.Second)
-	if n := allowed(p, 50); n != StreamRatePeer {
+	if n := allowed(p, StreamRatePeer+StrikesToBan/4); n != StreamRatePeer {
 		t.Errorf("a second later: got %d streams, want %d", n, StreamRatePeer)
 	}
 	if n := allowed(q, 1); n != 1 || len(kicked) > 0 || g.banned(p, now) {
@@ -79,6 +80,53 @@ func TestSubnetBuckets(t *testing.T) {
 	g.connected(p, ma.StringCast("/ip4/8.8.9.1/tcp/1"))
 	if err := g.stream(p, now); err != nil {
 		t.Error("another /24:", err)
+	}
+}
+
+// TestLoopbackIsBounded: whoever comes over the loopback gets more than a subnet, and
+// not all that there is.
+func TestLoopbackIsBounded(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	g := newGuard(func(peer.ID) {})
+	n := 0
+	for range 40 {
+		p := newID(t)
+		g.connected(p, ma.StringCast("/ip4/127.0.0.1/tcp/1"))
+		for range StreamBurstPeer {
+			if g.stream(p, now) == nil {
+				n++
+			}
+		}
+	}
+	if n != loopbackStreams*StreamBurstSubnet {
+		t.Errorf("40 peers of this machine: got %d streams, want %d", n, loopbackStreams*StreamBurstSubnet)
+	}
+	rm, err := newResourceManager(newLimiter())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rm.Close()
+	in := func(from string, tries int) (n int) {
+		for range tries {
+			c, err := rm.OpenConnection(network.DirInbound, false, ma.StringCast(from))
+			if err != nil {
+				continue
+			}
+			p := newID(t)
+			if err := c.SetPeer(p); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := in("/ip4/127.0.0.1/udp/1/quic-v1", MaxConnsIn); n != MaxConnsLoopback {
+		t.Errorf("%d connections over the loopback, want %d", n, MaxConnsLoopback)
+	}
+	if n := in("/ip6/::1/tcp/1", 1); n != 1 {
+		t.Error("IPv4 has used up what IPv6 has")
+	}
+	if n := in("/ip4/8.8.8.8/udp/1/quic-v1", 1); n != 1 {
+		t.Error("the loopback has used up what others have")
 	}
 }
 

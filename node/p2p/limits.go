@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -45,6 +46,12 @@ const (
 	ConnBurstIP     = 24
 	ConnRateSubnet  = 2
 	ConnBurstSubnet = 64
+	// MaxConnsLoopback, ConnRateLoopback and ConnBurstLoopback stand in for them where
+	// the address is the loopback, as of all who come by a tunnel or proxy that ends on
+	// this machine: half of all connections at most.
+	MaxConnsLoopback  = MaxConnsIn / 2
+	ConnRateLoopback  = 8
+	ConnBurstLoopback = 96
 
 	// MaxCircuitsRelay bounds connections that others open to us over one relay; an
 	// honest one allows 16 of a peer. CircuitRate is new ones per second over one relay
@@ -67,10 +74,14 @@ const (
 	StreamBurstPeer   = 64
 	StreamRateSubnet  = 32
 	StreamBurstSubnet = 256
+	// loopbackStreams is by how much more may come over the loopback than of a subnet.
+	loopbackStreams = 4
 	// StrikesToBan is how many streams beyond its bucket a peer may try before it is
-	// disconnected, and refused for BanTime. Refusing costs a packet each; a peer
-	// that ignores some hundred of them does it on purpose.
-	StrikesToBan = 256
+	// disconnected, and refused for BanTime. A peer that ignores some dozens of
+	// refusals does it on purpose, and each may carry some 100 KiB that we read before
+	// the refusal gets there: with 256, garbage on streams made messages of others take
+	// three times as long (TestUnderAttack).
+	StrikesToBan = 32
 	BanTime      = 5 * time.Minute
 	// FoundRateIP is how many announcements of neighbours per second one address may
 	// cause, after a burst of FoundBurstIP; FoundRate and FoundBurst are for all. Each
@@ -200,9 +211,10 @@ func (l *limiter) GetProtocolPeerLimits(id protocol.ID) rcmgr.Limit {
 	}
 }
 
-// newResourceManager counts for both hosts. Loopback keeps libp2p's exemption
-// from the per-address bounds: who is on this machine has other ways to hurt.
+// newResourceManager counts for both hosts. libp2p would let in as many from the
+// loopback as want to; here it has bounds of its own.
 func newResourceManager(l *limiter) (network.ResourceManager, error) {
+	loop4, loop6 := rcmgr.DefaultNetworkPrefixLimitV4[0].Network, rcmgr.DefaultNetworkPrefixLimitV6[0].Network
 	rates := rate.Limiter{
 		SubnetRateLimiter: rate.SubnetLimiter{
 			IPv4SubnetLimits: []rate.SubnetLimit{
@@ -216,12 +228,17 @@ func newResourceManager(l *limiter) (network.ResourceManager, error) {
 			GracePeriod: time.Minute,
 		},
 	}
-	for _, l := range append(rcmgr.DefaultNetworkPrefixLimitV4, rcmgr.DefaultNetworkPrefixLimitV6...) {
-		rates.NetworkPrefixLimits = append(rates.NetworkPrefixLimits, rate.PrefixLimit{Prefix: l.Network})
+	for _, l := range []netip.Prefix{loop4, loop6} {
+		rates.NetworkPrefixLimits = append(rates.NetworkPrefixLimits, rate.PrefixLimit{
+			Prefix: l, Limit: rate.Limit{RPS: ConnRateLoopback, Burst: ConnBurstLoopback},
+		})
 	}
 	return rcmgr.NewResourceManager(l,
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithConnRateLimiters(&rates),
+		rcmgr.WithNetworkPrefixLimit(
+			[]rcmgr.NetworkPrefixLimit{{Network: loop4, ConnCount: MaxConnsLoopback}},
+			[]rcmgr.NetworkPrefixLimit{{Network: loop6, ConnCount: MaxConnsLoopback}}),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: MaxConnsIP}, {PrefixLength: 24, ConnCount: MaxConnsSubnet}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: MaxConnsIP}, {PrefixLength: 48, ConnCount: MaxConnsSubnet}},
