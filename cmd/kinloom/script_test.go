@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kinloom": main})
+	testscript.Main(m, map[string]func(){"kinloom": main, "kinloom-watched": watchedMain, "kinloom-hostile": hostileMain})
 }
 
 // TestScripts runs the user's view of the program: one story a file. Scripts have, besides the usual commands:
