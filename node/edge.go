@@ -322,7 +322,7 @@ func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, contact.HelloTimeout)
 	defer cancel()
-	if _, err := e.n.net.Dial(ctx, info.ID, info.Addrs); err != nil {
+	if _, err := e.n.net.DialLAN(ctx, info.ID, info.Addrs); err != nil {
 		return nil, err
 	}
 	s, err := e.n.net.NewStream(ctx, info.ID, wire.Hello)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -16,41 +18,58 @@ import (
 )
 
 // Dial connects with p at one of addrs, unless a connection exists. The LAN host
-// dials those it found on the LAN, by their key of today; the main host dials
-// everybody else, at whatever address, so that the two sides of a connection know
-// each other by keys that last equally long. It returns as soon as the handshake
-// is done, after one round trip over QUIC. libp2p tries QUIC first, addresses here
-// and elsewhere side by side, each for at most 15 s (LAN: 5 s); the deadline of all
-// is ctx's. The handshake shows our key to nobody but p. Errors: ErrPeerID,
-// ErrNoAddress, ErrClosed, DialError, ctx.Err().
+// dials those it found on the LAN, by their key of today and at the addresses there;
+// the main host dials everybody else, and every other address, so that the two sides
+// of a connection know each other by keys that last equally long. It returns as soon
+// as the handshake is done, after one round trip over QUIC. libp2p tries QUIC first,
+// addresses here and elsewhere side by side, each for at most 15 s (LAN: 5 s); the
+// deadline of all is ctx's. The handshake shows our key to nobody but p. Errors:
+// ErrPeerID, ErrNoAddress, ErrClosed, DialError, ctx.Err().
 func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, error) {
+	return n.dial(ctx, p, addrs, false)
+}
+
+// DialLAN is Dial by the LAN host alone: for somebody who was found on the LAN and
+// may be a stranger, who is not to learn the key of the main host.
+func (n *Net) DialLAN(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, error) {
+	return n.dial(ctx, p, addrs, true)
+}
+
+func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly bool) (Path, error) {
 	if !isEd25519(p) {
 		return Path{}, ErrPeerID
 	}
 	if path, ok := n.Connected(p); ok {
 		return path, nil
 	}
-	h := n.host(mainHost)
-	if lan := n.host(lanHost); lan != nil && n.neighbours.has(p) {
-		h = lan
-	}
-	if h == nil {
+	hosts := [...]*p2pHost{mainHost: n.host(mainHost), lanHost: n.host(lanHost)}
+	if hosts[mainHost] == nil {
 		return Path{}, ErrClosed
 	}
-	var dial []ma.Multiaddr
+	near := lanOnly || hosts[lanHost] != nil && n.neighbours.has(p, time.Now())
+	var by [len(hosts)][]ma.Multiaddr
+	var all []ma.Multiaddr
 	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
-		if a, ok := usable(a); ok && (!h.local || isLocal(a) && !isCircuit(a)) {
-			dial = append(dial, a)
+		a, ok := usable(a)
+		which := mainHost
+		if near && isLocal(a) && !isCircuit(a) {
+			which = lanHost
+		}
+		if ok && hosts[which] != nil && (which == lanHost || !lanOnly) {
+			by[which], all = append(by[which], a), append(all, a)
 		}
 	}
-	if len(dial) == 0 {
+	if len(all) == 0 {
 		return Path{}, ErrNoAddress
 	}
 	n.dials.begin(p)
-	err := h.dial(ctx, p, n.turned.sift(p, dial))
+	for i := range by {
+		by[i] = n.turned.sift(p, by[i])
+	}
+	err := firstDial(ctx, p, hosts[:], by[:])
 	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
-		n.tried.dialled(dial, path)
+		n.tried.dialled(all, path)
 		return path, nil
 	}
 	switch {
@@ -62,7 +81,33 @@ func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, 
 		return Path{}, ErrClosed
 	}
 	n.tried.failed(err)
-	return Path{}, dialError(p, dial, err)
+	return Path{}, dialError(p, all, err)
+}
+
+// firstDial has each host dial its addresses, side by side: anybody on the LAN can
+// announce the id of somebody who is elsewhere. The first connection ends the rest.
+func firstDial(ctx context.Context, p peer.ID, hosts []*p2pHost, by [][]ma.Multiaddr) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, len(hosts))
+	var connected atomic.Bool
+	var wg sync.WaitGroup
+	for i, addrs := range by {
+		if len(addrs) == 0 {
+			continue
+		}
+		wg.Go(func() {
+			if errs[i] = hosts[i].dial(ctx, p, addrs); errs[i] == nil {
+				connected.Store(true)
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if connected.Load() {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // ErrStrange is the cause of an Attempt where something answered that is no node.
@@ -116,9 +161,15 @@ func (d *dials) unless(p peer.ID, f func()) {
 // dialError sorts what libp2p says about each address.
 func dialError(p peer.ID, tried []ma.Multiaddr, err error) error {
 	causes := make(map[string]error)
-	if de, ok := errors.AsType[*swarm.DialError](err); ok {
-		for _, t := range de.DialErrors {
-			causes[string(t.Address.Bytes())] = t.Cause
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap() // of each host one
+	}
+	for _, err := range all {
+		if de, ok := errors.AsType[*swarm.DialError](err); ok {
+			for _, t := range de.DialErrors {
+				causes[string(t.Address.Bytes())] = t.Cause
+			}
 		}
 	}
 	out := &DialError{Peer: p}

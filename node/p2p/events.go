@@ -254,42 +254,69 @@ func (n *Net) foundOnLAN(info peer.AddrInfo) {
 	if len(out.Addrs) == 0 {
 		return
 	}
-	if ip, ok := ipOf(out.Addrs[0]); ok && n.guard.neighbour(ip, time.Now()) {
-		n.neighbours.add(out.ID)
+	now := time.Now()
+	if ip, ok := ipOf(out.Addrs[0]); ok && n.guard.neighbour(ip, now) {
+		n.neighbours.add(out.ID, now)
 		n.events.foundPeer(out)
 	}
 }
 
-// maxNeighbours bounds the ids that are known to be those of LAN hosts.
-const maxNeighbours = 512
+const (
+	// maxNeighbours bounds the ids that are known to be those of LAN hosts.
+	maxNeighbours = 512
+	// neighbourTime is how long an announcement counts: nodes on a LAN ask each other
+	// every minute.
+	neighbourTime = 5 * time.Minute
+)
 
-// neighbours are the ids found on the LAN, the newest maxNeighbours of them.
+// neighbours are the ids found on this LAN a moment ago, the newest maxNeighbours of
+// them. Anybody there can announce any id.
 type neighbours struct {
 	mu    sync.Mutex // guards known, order
-	known map[peer.ID]struct{}
-	order []peer.ID
+	known map[peer.ID]time.Time
+	order []peer.ID // of known, the one heard of longest ago first
 }
 
-func (l *neighbours) add(p peer.ID) {
+func (l *neighbours) add(p peer.ID, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.known == nil {
-		l.known = make(map[peer.ID]struct{})
+		l.known = make(map[peer.ID]time.Time)
 	}
 	if _, ok := l.known[p]; ok {
-		return
+		l.order = slices.DeleteFunc(l.order, func(q peer.ID) bool { return q == p })
 	}
-	if len(l.order) == maxNeighbours {
+	l.known[p] = now
+	l.order = append(l.order, p)
+	l.prune(now)
+}
+
+// prune forgets who is too many or was not heard of for long. The caller holds mu.
+func (l *neighbours) prune(now time.Time) {
+	for len(l.order) > 0 && (len(l.order) > maxNeighbours || now.Sub(l.known[l.order[0]]) >= neighbourTime) {
 		delete(l.known, l.order[0])
 		l.order = l.order[1:]
 	}
-	l.known[p] = struct{}{}
-	l.order = append(l.order, p)
 }
 
-func (l *neighbours) has(p peer.ID) bool {
+func (l *neighbours) has(p peer.ID, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.prune(now)
 	_, ok := l.known[p]
 	return ok
+}
+
+func (l *neighbours) count(now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.prune(now)
+	return len(l.order)
+}
+
+// forget drops all: this is another LAN, or this node is another one there.
+func (l *neighbours) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.order = nil, nil
 }

@@ -197,6 +197,8 @@ func (n *Net) RotateLAN(key crypto.PrivKey) error {
 	if !n.cfg.LAN || n.host(mainHost) == nil {
 		return nil
 	}
+	// The next announcement has them again.
+	n.neighbours.forget()
 	if len(n.cfg.LANListen) > 0 { // the simulated address can be bound once only
 		if old := n.adopt(lanHost, nil); old != nil {
 			if err := old.Close(); err != nil {
@@ -344,6 +346,7 @@ func (n *Net) deliver(ctx context.Context) {
 		ips := n.ifaces.ips()
 		if now := fmt.Sprint(n.interfaceAddrs(), ips); now != was {
 			if was != "" {
+				n.neighbours.forget()
 				n.FindRelays()
 			}
 			was = now

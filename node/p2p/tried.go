@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
@@ -16,7 +17,7 @@ type Tried struct {
 	Skipped int    // to whom QUIC was tried at the same time, and lost
 	Strange int    // dials at which something else than a node answered
 	LAN     string // why neighbours cannot be found, or nothing
-	Found   int    // neighbours, the newest maxNeighbours of them
+	Found   int    // neighbours now, the newest maxNeighbours of them
 	Answers int    // to look-ups, those of this node for others included
 	// False are those of them that nobody had signed, or of another time. One that is
 	// true and older than another is not among them: the newest reaches not every server.
@@ -87,8 +88,6 @@ func (n *Net) Tried() Tried {
 			out.UDP++ // those who dialled this node count too
 		}
 	}
-	n.neighbours.mu.Lock()
-	defer n.neighbours.mu.Unlock()
-	out.Found = len(n.neighbours.known)
+	out.Found = n.neighbours.count(time.Now())
 	return out
 }

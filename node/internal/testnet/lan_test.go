@@ -175,3 +175,44 @@ func TestTwoRoutesToOnePeer(t *testing.T) {
 		within(t, "dial", time.Since(begin), 40*time.Millisecond, 50*time.Millisecond)
 	})
 }
+
+// TestNeighbourAnnouncesForeignID: anybody on the LAN can announce the id of somebody
+// who is elsewhere, at an address of its own. Who is meant is dialled elsewhere as
+// before, by the main host, and what was announced is forgotten with the LAN key.
+func TestNeighbourAnnouncesForeignID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{Latency: time.Millisecond})
+		wa := newWatcher()
+		a := start(t, n, 0, p2p.Config{LAN: true, Handler: wa})
+		b := start(t, n, 1, p2p.Config{Profile: p2p.Server})
+		stranger := n.Host(7).LANAddr
+		n.mu.Lock()
+		n.lan[7] = &neighbour{info: peer.AddrInfo{ID: b.id, Addrs: []ma.Multiaddr{stranger}}, found: func(peer.AddrInfo) {}}
+		n.mu.Unlock()
+		await(t, "announcement", wa.found)
+		mainA, _ := a.PeerIDs()
+		for _, addrs := range [][]ma.Multiaddr{{b.addr}, {stranger, b.addr}} {
+			begin := time.Now()
+			path, err := a.Dial(t.Context(), b.id, addrs)
+			if err != nil || path.Route != p2p.Direct || path.Local != mainA || time.Since(begin) > time.Second {
+				t.Errorf("dial at %v: %+v after %v, %v; want the main host at the address elsewhere", addrs, path, time.Since(begin), err)
+			}
+			a.ClosePeer(b.id)
+		}
+		if _, err := a.DialLAN(t.Context(), b.id, []ma.Multiaddr{b.addr}); !errors.Is(err, p2p.ErrNoAddress) {
+			t.Errorf("dialled for the LAN at an address elsewhere: %v", err)
+		}
+		n.mu.Lock()
+		delete(n.lan, 7)
+		n.mu.Unlock()
+		if got := a.Tried().Found; got != 1 {
+			t.Errorf("%d neighbours, want the stranger", got)
+		}
+		if err := a.RotateLAN(nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Tried().Found; got != 0 {
+			t.Errorf("%d neighbours known after the key changed, want none", got)
+		}
+	})
+}
