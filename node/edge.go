@@ -44,6 +44,7 @@ type edge struct {
 
 	publish chan struct{} // the look-up records may have changed
 	known   atomic.Pointer[known]
+	moves   atomic.Uint64 // of the network, as reported last
 }
 
 // dialRequest asks for a route to a device.
@@ -435,20 +436,34 @@ func (e *edge) place() place {
 }
 
 // AddrsChanged implements p2p.Handler: another network means that every device
-// is worth a try at once.
+// is worth a try at once, and so does a way in that was found or lost.
 func (e *edge) AddrsChanged() {
-	select {
-	case e.moved <- struct{}{}:
-	default:
+	moves := e.n.net.Moves()
+	moved := e.moves.Swap(moves) != moves
+	if moved {
+		e.rotate()
 	}
 	place, reach := e.place(), e.n.Reach()
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error {
+		if moved {
+			l.movedAt = l.now()
+			l.told.refill(l.now())
+		}
+		if moved || l.now().Sub(l.movedAt) < movedFor || l.far.Reach != reach.Reach {
+			l.tryAll()
+		}
 		l.reached(reach)
 		l.placed(place)
-		l.movedAt = l.now()
-		l.tryAll()
 		l.then(e.wake)
 		l.wrote = true
 		return e.n.keepPorts(tx)
 	}, reply: func(error) {}})
+}
+
+// rotate asks for another key of the LAN host.
+func (e *edge) rotate() {
+	select {
+	case e.moved <- struct{}{}:
+	default:
+	}
 }

@@ -93,6 +93,7 @@ func (e *edge) rekeyer(ctx context.Context) error {
 				due = time.After(rekeyAgain)
 				continue
 			}
+			e.rotate()
 			e.AddrsChanged()
 		case <-ctx.Done():
 			return nil

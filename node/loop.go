@@ -117,6 +117,7 @@ type loop struct {
 	in      chan input
 	net     jobs      // where dials and other slow work go
 	place   place     // where this node is found
+	told    telling   // how often that is told
 	movedAt time.Time // when that changed
 	far     Reach     // how far it can be reached
 	ticks   int

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/multiformats/go-multiaddr"
@@ -29,6 +30,39 @@ type place struct {
 	offers uint64
 }
 
+const (
+	// tellBurst changes of where this node is found are told as they come, and after
+	// them one in each tellEvery, unless this node has moved: each is stored for ever on
+	// both sides, and others can make up relays that come and go.
+	tellBurst = 8
+	tellEvery = 10 * time.Minute
+)
+
+// telling bounds how often contacts are told where this node is found.
+type telling struct {
+	left  int // to be told as they come
+	at    time.Time
+	waits bool // one that is not told yet
+}
+
+// take reports whether a change is told now; if not, it waits.
+func (t *telling) take(now time.Time) bool {
+	if now.Before(t.at) { // the clock was set back
+		t.at = now
+	}
+	if n := int(now.Sub(t.at) / tellEvery); n > 0 {
+		t.left, t.at = min(t.left+n, tellBurst), now
+	}
+	t.waits = t.left == 0
+	if !t.waits {
+		t.left--
+	}
+	return !t.waits
+}
+
+// refill begins anew: what comes now is this node's own doing.
+func (t *telling) refill(now time.Time) { t.left, t.at = tellBurst, now }
+
 // placed takes the edge's report of where this node is found. Who is connected is
 // told with the next tick, everybody else once they are.
 func (l *loop) placed(p place) {
@@ -36,7 +70,9 @@ func (l *loop) placed(p place) {
 		return
 	}
 	l.place = p
-	l.unplace()
+	if l.told.take(l.now()) {
+		l.unplace()
+	}
 }
 
 // unplace notes that nobody knows any more where this device is found.

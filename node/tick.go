@@ -22,6 +22,9 @@ func (l *loop) tick(tx *store.Tx) error {
 	if l.ticks++; l.ticks%knownEvery == 1 {
 		l.tellKnown()
 	}
+	if l.told.waits && l.told.take(now) {
+		l.unplace()
+	}
 	for _, o := range l.acct.sessions.Tick(now) {
 		if err := l.opened(tx, nil, o); err != nil {
 			return err

@@ -117,7 +117,8 @@ type Handler interface {
 	Disconnected(p peer.ID, path Path)
 	// AddrsChanged reports that Addrs or Reachability returns something else than
 	// before: another network, an interface came or went, a relay was found or lost. It
-	// is called once after the start.
+	// is called once after the start, and at once where Moves has grown; of what others
+	// find out about this node, more than a few changes in a row come together.
 	AddrsChanged()
 }
 

@@ -44,6 +44,7 @@ type Net struct {
 	dht        atomic.Pointer[dht] // nil: not opened, or none
 	proxies    proxies
 	throwaways chan struct{} // as many as there are hosts
+	moves      atomic.Uint64
 
 	lifecycle sync.Mutex     // held by Open, RotateLAN, Rekey and shutdown
 	ports     []ma.Multiaddr // of the main host before a Rekey; guarded by lifecycle
@@ -270,6 +271,10 @@ func (n *Net) outIP() []netip.Addr {
 	return defaultRouteIPs()
 }
 
+// Moves counts the networks that this node has been in: it grows when the addresses
+// of the machine change, and not by what others find out about them.
+func (n *Net) Moves() uint64 { return n.moves.Load() }
+
 // addrsPoll is how often Run looks for addresses that others found out; see ifaces for
 // those of this computer.
 const addrsPoll = 5 * time.Second
@@ -341,18 +346,21 @@ func (n *Net) deliver(ctx context.Context) {
 		look = ticker.C
 		n.ifaces.look(time.Now())
 	}
-	last, was := "", ""
+	var told pacer
 	for {
 		ips := n.ifaces.ips()
-		if now := fmt.Sprint(n.interfaceAddrs(), ips); now != was {
-			if was != "" {
+		here := told.network
+		if n.host(mainHost) != nil { // else it gets a new key
+			here = fmt.Sprint(n.interfaceAddrs(), ips)
+		}
+		if here != told.network {
+			if told.network != "" {
 				n.neighbours.forget()
 				n.FindRelays()
 			}
-			was = now
+			n.moves.Add(1)
 		}
-		if now := fmt.Sprint(n.Addrs(), n.Reachability().key(), ips); now != last {
-			last = now
+		if told.due(here, fmt.Sprint(n.Addrs(), n.Reachability().key()), time.Now()) {
 			if d := n.dht.Load(); d != nil {
 				d.kick()
 			}

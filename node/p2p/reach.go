@@ -232,11 +232,11 @@ func (n *Net) observe(e any) {
 		if slices.Contains(e.Added, proto.ProtoIDv2Hop) {
 			n.relays.offers(e.Peer)
 		}
-		if !slices.Contains(e.Removed, proto.ProtoIDv2Hop) || !n.relays.lost(n, e.Peer) {
+		if !slices.Contains(e.Removed, proto.ProtoIDv2Hop) || !n.relays.left(n, e.Peer) {
 			return
 		}
 	case lpevent.EvtPeerConnectednessChanged:
-		if e.Connectedness == network.Connected || !n.relays.lost(n, e.Peer) {
+		if e.Connectedness == network.Connected || !n.relays.left(n, e.Peer) {
 			return
 		}
 	}

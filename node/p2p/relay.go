@@ -55,7 +55,7 @@ type RelayTry struct {
 	Peer  peer.ID
 	At    time.Time
 	Again time.Time // not before
-	Err   error     // ErrRelayRefused, ErrNotSupported, or what went wrong on the way
+	Err   error     // ErrRelayRefused, ErrRelayLeft, ErrNotSupported, or what went wrong on the way
 }
 
 // relays is the client side of the relay protocol. libp2p's AutoRelay is not used: it
@@ -68,16 +68,21 @@ type relays struct {
 	mu    sync.Mutex // guards all below
 	have  map[peer.ID]*reservation
 	tried map[peer.ID]*RelayTry
-	doubt bool // the network has changed: what is held may be gone
+	short map[peer.ID]int // how often in a row one ended what it had given
+	doubt bool            // the network has changed: what is held may be gone
 }
 
 type reservation struct {
 	Relay
 	renew time.Time
+	since time.Time // the first term
 }
 
 func newRelays() relays {
-	return relays{wake: make(chan struct{}, 1), have: make(map[peer.ID]*reservation), tried: make(map[peer.ID]*RelayTry)}
+	return relays{
+		wake: make(chan struct{}, 1), have: make(map[peer.ID]*reservation),
+		tried: make(map[peer.ID]*RelayTry), short: make(map[peer.ID]int),
+	}
 }
 
 func (r *relays) signal() {
@@ -127,7 +132,8 @@ func (r *relays) offers(p peer.ID) {
 func (r *relays) confirm(v *reservation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.have[v.Peer] != nil {
+	if before := r.have[v.Peer]; before != nil {
+		v.since = before.since
 		r.have[v.Peer] = v
 	}
 }
@@ -171,6 +177,7 @@ func (n *Net) RelayTries() []RelayTry {
 func (n *Net) FindRelays() {
 	n.relays.mu.Lock()
 	clear(n.relays.tried)
+	clear(n.relays.short)
 	n.relays.doubt = true
 	n.relays.mu.Unlock()
 	n.relays.signal()
@@ -316,12 +323,15 @@ func (n *Net) askRelay(ctx context.Context, h *p2pHost, relay peer.AddrInfo) {
 		h.ConnManager().Protect(relay.ID, relayTag)
 		r.mu.Lock()
 		delete(r.tried, relay.ID)
-		_, had := r.have[relay.ID]
+		before := r.have[relay.ID]
+		if before != nil {
+			got.since = before.since
+		}
 		r.have[relay.ID] = got
 		r.mu.Unlock()
 		if n.host(mainHost) == nil || h.Network().Connectedness(relay.ID) != network.Connected {
-			r.lost(n, relay.ID) // it went while we noted it down
-		} else if !had {
+			r.left(n, relay.ID) // it went while we noted it down
+		} else if before == nil {
 			n.log.Info("relay found", "peer", short(relay.ID))
 		}
 		n.events.signal()
@@ -336,12 +346,7 @@ func (n *Net) askRelay(ctx context.Context, h *p2pHost, relay peer.AddrInfo) {
 	if errors.Is(err, ErrNotSupported) {
 		wait = waitRelayMax
 	}
-	if len(r.tried) >= maxTried && before == nil {
-		maps.DeleteFunc(r.tried, func(_ peer.ID, t *RelayTry) bool { return !now.Before(t.Again) })
-	}
-	if len(r.tried) < maxTried || before != nil {
-		r.tried[relay.ID] = &RelayTry{Peer: relay.ID, At: now, Again: now.Add(wait), Err: err}
-	}
+	r.note(&RelayTry{Peer: relay.ID, At: now, Again: now.Add(wait), Err: err}, now)
 	over := held != nil && (errors.Is(err, ErrRelayRefused) || errors.Is(err, ErrNotSupported) || !now.Before(held.Until))
 	if held != nil && !over {
 		held.renew = now.Add(wait)
@@ -390,7 +395,7 @@ func (n *Net) reserve(ctx context.Context, relay peer.AddrInfo) (*reservation, e
 	if term <= 0 || term > maxTerm {
 		term = maxTerm / 4 // whose clock is wrong, is not for here to say
 	}
-	out := &reservation{Relay: Relay{Peer: relay.ID, Until: now.Add(term)}}
+	out := &reservation{Relay: Relay{Peer: relay.ID, Until: now.Add(term)}, since: now}
 	id, _ := n.PeerIDs()
 	// From the middle of the term to two thirds: a third is left for a relay that does
 	// not answer at once, and its clients, having different ids, do not come together.
