@@ -12,6 +12,7 @@ const (
 	ContextDeviceProof  Context = "kinloom/device-proof/1"  // a device's consent to be added to a log
 	ContextBundle       Context = "kinloom/bundle/1"        // session bundle, by a device key
 	ContextContact      Context = "kinloom/contact/1"       // transcript of a contact exchange, by a device key
+	ContextReach        Context = "kinloom/reach/1"         // a device's id, by the transport key that it uses
 )
 
 // Prefixes of hashes, so that an id of one kind is never one of another.

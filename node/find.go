@@ -49,8 +49,9 @@ var errNoRecord = errors.New("no newer record of this device was found")
 
 // lookup is what finds a device whose addresses are of no use any more.
 type lookup struct {
-	key   [32]byte // its public rendezvous key
-	tiers []tier   // in the order to try
+	device identity.DeviceID
+	key    [32]byte // its public rendezvous key
+	tiers  []tier   // in the order to try
 }
 
 // tier is a secret that a device may have published under, and what was seen there.
@@ -85,7 +86,7 @@ func (l *loop) lookupOf(d *device) *lookup {
 	}
 	q.findAt = now.Add(findWaits[min(q.finds, len(findWaits)-1)])
 	q.finds++
-	out, seen := &lookup{key: remote.Record.Rendezvous}, seenOf(&d.Device)
+	out, seen := &lookup{device: d.ID, key: remote.Record.Rendezvous}, seenOf(&d.Device)
 	if d.Secret != [32]byte{} {
 		out.tiers = append(out.tiers, tier{secret: rv.Secret(d.Secret), seen: seen.Told})
 	}
@@ -187,7 +188,7 @@ func (e *edge) look(ctx context.Context, r dialRequest) (*link, error) {
 			r.lookup.saw(t)
 			e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.found(tx, r.device, hint, t) }, reply: func(error) {}})
 			var k *link
-			if k, err = e.try(ctx, r, e.waysIn(hint.Devices)); err == nil {
+			if k, err = e.try(ctx, r, e.waysIn(hint)); err == nil {
 				return k, nil
 			}
 		}
@@ -224,7 +225,7 @@ func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 			asked, cancel := context.WithCancel(ctx)
 			err = e.n.net.FindRecord(asked, point, func(record []byte, _ time.Time) {
 				h, s, err := rv.Open(l.key, t.secret, p, record)
-				if err != nil || len(h.Devices) == 0 || t.seen.Check(s) != nil || s == t.seen.Stamp {
+				if err != nil || !l.proved(h) || t.seen.Check(s) != nil || s == t.seen.Stamp {
 					return
 				}
 				hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
@@ -244,14 +245,19 @@ func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 	return rv.Hint{}, tier{}, errNoRecord
 }
 
-// waysIn lists where places of a hint may be dialled.
-func (e *edge) waysIn(places []rv.Place) []dialWay {
+// proved says that a hint names the device itself, first, with a transport key that
+// is shown to be its own: no other one may be dialled in its place.
+func (l lookup) proved(h rv.Hint) bool {
+	return len(h.Devices) > 0 && identity.VerifyReach(h.Devices[0].Transport, l.device, h.Devices[0].Proof) == nil
+}
+
+// waysIn lists where a device may be dialled by its hint.
+func (e *edge) waysIn(h rv.Hint) []dialWay {
+	p := h.Devices[0] // the device itself; the others are siblings
 	var ways []dialWay
-	for _, p := range places[:min(len(places), 1)] { // the device itself; the others are siblings
-		for _, b := range e.clean(p.Addrs) {
-			if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
-				ways = append(ways, dialWay{transport: contact.Transport(p.Transport).PeerID(), addr: a})
-			}
+	for _, b := range e.clean(p.Addrs) {
+		if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+			ways = append(ways, dialWay{transport: contact.Transport(p.Transport).PeerID(), addr: a})
 		}
 	}
 	return ways

@@ -53,8 +53,7 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 			}
 		}
 		l.wrote = true
-		l.acct.transport, err = publicOf(key)
-		return err
+		return l.acct.answerAs(key)
 	})
 	return key, prefer, err
 }

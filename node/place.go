@@ -86,7 +86,7 @@ func (l *loop) unplace() {
 // secret that finds it later. Who may reach it on the local network alone gets neither
 // another address nor the secret, as the records made with that name all.
 func (l *loop) whereabouts(c *store.Contact) event.Whereabouts {
-	w := event.Whereabouts{Transport: l.acct.transport, Secret: l.acct.secret, Offers: l.place.offers}
+	w := event.Whereabouts{Transport: l.acct.transport, Proof: l.acct.proof, Secret: l.acct.secret, Offers: l.place.offers}
 	for _, b := range l.place.addrs {
 		a, err := multiaddr.NewMultiaddrBytes(b)
 		if err == nil && allows(c.Ways, a) && len(w.Addrs) < event.MaxPlaces && len(b) <= event.MaxPlace {
@@ -135,12 +135,25 @@ func (l *loop) tellPlace(tx *store.Tx, d *device) error {
 }
 
 // moved takes what a device says of where it is found. The latest that it said
-// counts, in whatever order it comes.
+// counts, in whatever order it comes; but a transport key is its own only with the
+// proof of that, and while no other device has it.
 func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev event.Event) error {
 	w, err := event.ParseWhereabouts(ev.Body)
 	if err != nil || ev.Key != d.ID.String() {
 		l.complain(d, "a device said what cannot be read of where it is", err)
 		return nil
+	}
+	var id []byte
+	if w.Transport != [32]byte{} {
+		if err := event.Proved(w, d.ID); err != nil {
+			l.complain(d, "a device named a transport key and did not prove that it is its own; it was passed over", err)
+			return nil
+		}
+		id = contact.Transport(w.Transport).PeerID()
+		if other, ok := l.byTransport(id); ok && other != d && !l.shutOut(other) {
+			l.complain(d, "a device named the transport key of another one; it was passed over", nil)
+			return nil
+		}
 	}
 	won, err := tx.SetControl(store.Control{Conversation: c.Row, Person: d.Person, Type: ev.Type, Key: ev.Key, Clock: e.Clock, ID: e.ID, Body: ev.Body})
 	if err != nil || !won {
@@ -153,7 +166,7 @@ func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev
 		}
 		d.Records = seen
 	}
-	d.Transport, d.Secret, d.Offers, d.Told = contact.Transport(w.Transport).PeerID(), w.Secret, w.Offers, e.Clock.Time()
+	d.Transport, d.Secret, d.Offers, d.Told = id, w.Secret, w.Offers, e.Clock.Time()
 	addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
 	told := w.Addrs
 	if l.net != nil {
@@ -185,14 +198,21 @@ func (a *account) loadPlace(tx *store.Tx) error {
 	if err != nil {
 		return fmt.Errorf("transport key: %w", err)
 	}
-	a.transport, err = publicOf(key)
-	return err
+	return a.answerAs(key)
 }
 
-func publicOf(key crypto.PrivKey) (out [32]byte, err error) {
-	raw, err := key.GetPublic().Raw()
-	copy(out[:], raw)
-	return out, err
+// answerAs notes the transport key that this device has from now on.
+func (a *account) answerAs(key crypto.PrivKey) error {
+	public, err := key.GetPublic().Raw()
+	if err != nil {
+		return fmt.Errorf("transport key: %w", err)
+	}
+	proof, err := key.Sign(identity.ReachInput(a.device))
+	if err != nil {
+		return fmt.Errorf("transport key: %w", err)
+	}
+	a.transport, a.proof = [32]byte(public), [identity.SignatureSize]byte(proof)
+	return nil
 }
 
 // drawSecret draws a contact secret and stores it.
@@ -237,7 +257,7 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	if err != nil {
 		return err
 	}
-	if l.acct.transport, err = publicOf(key); err != nil {
+	if err := l.acct.answerAs(key); err != nil {
 		return err
 	}
 	open, err := l.endInvites(tx)

@@ -103,7 +103,7 @@ func (l *loop) knowsSecret(tx *store.Tx, d *device) (bool, error) {
 // hint is what a record says of this device: by a relay first, then what is
 // reached from everywhere.
 func (l *loop) hint(rule store.Ways) rv.Hint {
-	p := rv.Place{Transport: l.acct.transport}
+	p := rv.Place{Transport: l.acct.transport, Proof: l.acct.proof}
 	if l.place.offers&event.OffersAlways != 0 {
 		p.Caps |= rv.CapAlwaysOn
 	}

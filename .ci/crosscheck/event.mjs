@@ -2,6 +2,7 @@
 
 import { ascii, cat, hex, number, refuse, sha256, under, unhex, u32 } from './bytes.mjs'
 import { bstr, decode, list, rawMap, read, struct, tstr, uint, write } from './cbor.mjs'
+import { edKey, verify } from './keys.mjs'
 import { order } from './order.mjs'
 
 const MaxEvent = 14336, MaxBody = 13312, MaxParents = 20, MaxKey = 64, MaxText = 12288
@@ -75,11 +76,23 @@ function wanted({ From, To }) {
   if (From < 1 || BigInt(From) > BigInt(To) || BigInt(To) > MaxSeq) refuse('ErrSeq')
 }
 
-function whereabouts({ Secret, Addrs, Offers }) {
-  if (Secret !== undefined && /^0*$/.test(Secret) || Offers === 0) refuse('ErrMalformed')
+function whereabouts({ Transport, Secret, Addrs, Offers, Proof }) {
+  if ([Transport, Secret, Proof].some(b => b !== undefined && /^0*$/.test(b)) || Offers === 0) refuse('ErrMalformed')
   if (Addrs && (Addrs.length === 0 || Addrs.length > MaxPlaces || Addrs.includes(''))) refuse('ErrCount')
   if (Addrs?.some(a => a.length / 2 > MaxPlace)) refuse('ErrTooLong')
+  if ((Transport === undefined) !== (Proof === undefined) || Addrs && !Transport) refuse('ErrMalformed')
 }
+const reach = body([[1, 'Transport', id, 'spelled'], [2, 'Secret', id, 'spelled'], [3, 'Addrs', list(bstr()), 'spelled'], [4, 'Offers', u64, 'spelled'],
+  [5, 'Proof', bstr(64), 'spelled']], whereabouts)
+
+// proved: the transport key has signed the id of the device.
+const proved = (b, { Device }) => under({}, 'ErrProof', () => {
+  const { Transport, Proof } = reach.parse(b)
+  if (Transport === undefined) refuse('ErrProof')
+  edKey(unhex(Transport))
+  verify(unhex(Transport), 'kinloom/reach/1', unhex(Device), unhex(Proof))
+  return { Transport }
+})
 
 const pairID = (a, b) => sha256(ascii('kinloom/pair/1'), ...(Buffer.compare(a, b) < 0 ? [a, b] : [b, a]))
 const conversation = b => ({ Conversation: hex(b) })
@@ -115,7 +128,8 @@ export const messages = {
   Marks: body([[1, 'Marks', list(struct([[1, 'Device', id], [2, 'Seq', u64]]))]], marks),
   Refused: body([[1, 'Device', id], [2, 'Upto', u64], [3, 'Held', u64], [4, 'IDs', list(id)]], refused),
   Wanted: body([[1, 'Device', id], [2, 'From', u64], [3, 'To', u64]], wanted),
-  Whereabouts: body([[1, 'Transport', id], [2, 'Secret', id, 'spelled'], [3, 'Addrs', list(bstr()), 'spelled'], [4, 'Offers', u64, 'spelled']], whereabouts),
+  Whereabouts: reach,
+  Proved: derived(proved),
   Composing: body([[1, 'Seconds', u64]], v => v.Seconds > MaxTyping ? refuse('ErrSeconds') : undefined),
   PairID: derived(b => conversation(pairID(b.subarray(0, 32), b.subarray(32)))),
   SelfID: derived(b => conversation(pairID(b, b))),

@@ -100,7 +100,7 @@ var namedErrors = map[string]error{
 	"ErrMalformed": ErrMalformed, "ErrSize": ErrSize, "ErrUTF8": ErrUTF8, "ErrSeq": ErrSeq,
 	"ErrParents": ErrParents, "ErrClock": ErrClock, "ErrType": ErrType, "ErrKey": ErrKey,
 	"ErrEmpty": ErrEmpty, "ErrTooLong": ErrTooLong, "ErrCount": ErrCount, "ErrMarks": ErrMarks,
-	"ErrSeconds": ErrSeconds,
+	"ErrSeconds": ErrSeconds, "ErrProof": ErrProof,
 }
 
 // message is what every message of this package can do.
@@ -129,8 +129,13 @@ func TestVectors(t *testing.T) {
 	for _, v := range vectors(t) {
 		parse := parsers[v.Message]
 		if parse == nil {
-			if d := cmp.Diff(v.Expect, any(v.derive(t))); d != "" {
-				t.Errorf("%s %q (-want +got):\n%s", v.Message, v.Name, d)
+			got, err := v.derive(t)
+			if name, ok := v.Expect.(string); ok {
+				if want := namedErrors[name]; want == nil || !errors.Is(err, want) {
+					t.Errorf("%s %q: error %v, want %s", v.Message, v.Name, err, name)
+				}
+			} else if d := cmp.Diff(v.Expect, any(got)); d != "" || err != nil {
+				t.Errorf("%s %q: %v (-want +got):\n%s", v.Message, v.Name, err, d)
 			}
 			continue
 		}
@@ -168,23 +173,29 @@ func TestVectors(t *testing.T) {
 }
 
 // derive runs a vector of a function.
-func (v vector) derive(t *testing.T) map[string]any {
+func (v vector) derive(t *testing.T) (map[string]any, error) {
 	t.Helper()
 	b := v.bytes(t)
 	switch v.Message {
+	case "Proved":
+		w, err := ParseWhereabouts(b)
+		if err != nil {
+			t.Errorf("%q: %v", v.Name, err)
+		}
+		return map[string]any{"Transport": value(w.Transport)}, Proved(w, v.hash(t, "Device"))
 	case "PairID":
-		return map[string]any{"Conversation": PairID(identity.PersonID(b[:32]), identity.PersonID(b[32:])).String()}
+		return map[string]any{"Conversation": PairID(identity.PersonID(b[:32]), identity.PersonID(b[32:])).String()}, nil
 	case "SelfID":
-		return map[string]any{"Conversation": SelfID(identity.PersonID(b)).String()}
+		return map[string]any{"Conversation": SelfID(identity.PersonID(b)).String()}, nil
 	case "ForeignID":
-		return map[string]any{"Conversation": ForeignID(v.text("Network"), v.text("Account"), v.text("Chat")).String()}
+		return map[string]any{"Conversation": ForeignID(v.text("Network"), v.text("Account"), v.text("Chat")).String()}, nil
 	case "IDOf":
 		c := Context{Conversation: v.hash(t, "Conversation"), Author: v.hash(t, "Author"), Device: v.hash(t, "Device")}
-		return map[string]any{"ID": IDOf(c, b).String()}
+		return map[string]any{"ID": IDOf(c, b).String()}, nil
 	case "Clock":
 		c, now := Clock(v.number(t, "Clock")), time.UnixMilli(int64(v.number(t, "Now")))
 		if _, ok := v.With["Remote"]; !ok {
-			return map[string]any{"Next": value(c.Next(now))}
+			return map[string]any{"Next": value(c.Next(now))}, nil
 		}
 		got := map[string]any{}
 		next, wrong := c.Observe(Clock(v.number(t, "Remote")), now)
@@ -194,17 +205,17 @@ func (v vector) derive(t *testing.T) map[string]any {
 		if wrong {
 			got["Wrong"] = true
 		}
-		return got
+		return got, nil
 	case "Order":
 		nodes := v.nodes(t)
 		var ids []any
 		for _, i := range Order(nodes) {
 			ids = append(ids, nodes[i].ID.String())
 		}
-		return map[string]any{"Order": ids}
+		return map[string]any{"Order": ids}, nil
 	}
 	t.Fatalf("%q: unknown message %s", v.Name, v.Message)
-	return nil
+	return nil, nil
 }
 
 func (v vector) text(field string) string {
@@ -306,6 +317,9 @@ func TestAppendRefuses(t *testing.T) {
 		{"wanted from 0", Wanted{To: 1}, ErrSeq},
 		{"wanted backwards", Wanted{From: 2, To: 1}, ErrSeq},
 		{"wanted above MaxSeq", Wanted{From: 2, To: MaxSeq + 1}, ErrSeq},
+		{"transport without a proof", Whereabouts{Transport: id}, ErrMalformed},
+		{"proof without a transport", Whereabouts{Proof: [64]byte{1}}, ErrMalformed},
+		{"addresses without a transport", Whereabouts{Addrs: [][]byte{{1}}}, ErrMalformed},
 		{"typing too long", Composing{Seconds: MaxTyping + 1}, ErrSeconds},
 	} {
 		if b, err := tt.m.Append(); !errors.Is(err, tt.want) || b != nil {

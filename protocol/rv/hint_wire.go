@@ -42,6 +42,9 @@ type Place struct {
 	Transport [32]byte `cbor:"1,keyasint"`           // Ed25519 key of its libp2p host
 	Addrs     [][]byte `cbor:"2,keyasint,omitempty"` // binary multiaddrs, unread here; by a relay first
 	Caps      Caps     `cbor:"3,keyasint,omitempty"`
+	// Proof is the signature of Transport over identity.ReachInput of the device; zero
+	// if there is none. It is unread here: whoever reads the hint knows the device.
+	Proof [identity.SignatureSize]byte `cbor:"4,keyasint,omitzero"`
 }
 
 // Hint is what a record tells those who can open it. It is never more than a
