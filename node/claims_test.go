@@ -98,7 +98,7 @@ func TestTransportKeyOfAnotherClaimed(t *testing.T) {
 						t.Error("Mallory's device has Carol's transport key now")
 					}
 					if d, ok := l.byTransport(key); !ok || d.ID != c.device {
-						t.Errorf("Carol's key is taken for that of %v, %v", d, ok)
+						t.Errorf("Carol's key is not taken for hers: another device's %v", ok)
 					}
 				})
 				closed(t, m)
@@ -117,7 +117,7 @@ func TestTransportKeyOfAnotherClaimed(t *testing.T) {
 				time.Sleep(time.Minute)
 				at(t, v, c, func(l *loop, d *device) {
 					if got, ok := l.byTransport(key); !ok || got != d || d.queue.link == nil {
-						t.Errorf("after the block Carol's key is that of %v, %v; she has a link: %v", got, ok, d.queue.link != nil)
+						t.Errorf("after the block Carol's key is hers: %v; she has a link: %v", ok && got == d, d.queue.link != nil)
 					}
 				})
 				closed(t, v, c)
@@ -153,13 +153,13 @@ func TestTransportKeyHeldByAnother(t *testing.T) {
 		at(t, v, m, func(l *loop, d *device) {
 			other := l.acct.devices[c.device]
 			if got, ok := l.byTransport(d.Transport); !ok || got != d || string(other.Transport) == string(d.Transport) {
-				t.Errorf("the key that Mallory's device had first is that of %v, %v; Carol's is %x", got, ok, other.Transport)
+				t.Errorf("the key that Mallory's device had first is hers: %v; Carol's is another: %v", ok && got == d, string(other.Transport) != string(d.Transport))
 			}
 			other.Transport = d.Transport // however that came about
 			for range 20 {
 				l.acct.contacts[d.Person].Trust = store.Blocked
 				if got, ok := l.byTransport(d.Transport); !ok || got != other {
-					t.Fatalf("a key of a blocked device and another one is that of %v, %v", got, ok)
+					t.Fatalf("a key of a blocked device and another one is taken for that of the blocked one")
 				}
 			}
 		})

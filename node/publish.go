@@ -228,7 +228,7 @@ func (e *edge) publishOne(ctx context.Context, m *rv.Machine, p publication) (ne
 			return next, err
 		}
 		if err := e.keepPublished(ctx, p.secret, m); err != nil {
-			return next, err
+			return next, errors.Join(err, m.Finished(e.clock(), *job, false))
 		}
 		err = e.sendRecord(ctx, p, job)
 		if err != nil && ctx.Err() == nil {

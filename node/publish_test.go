@@ -1,0 +1,48 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/protocol/rv"
+)
+
+// TestPublishAfterAFailedCommit: a record that could not be noted down does not leave,
+// and is due again a moment later; the period is not given up.
+func TestPublishAfterAFailedCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := alone(t, net, 0, "Ada"), alone(t, net, 1, "Bob")
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		var p publication
+		at(t, ada, bob, func(l *loop, _ *device) {
+			p = publication{secret: rv.Secret(l.acct.secret), hint: l.hint(0)}
+		})
+		hash, err := p.hint.Hash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := rv.NewMachine(ada.cfg.Random, nil)
+		full := errors.New("the disk is full")
+		if _, err := ada.FailCommits(ctx, Faults{Nth: 1, For: time.Second, Cause: full}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ada.edge.publishOne(ctx, m, p); !errors.Is(err, full) {
+			t.Fatalf("with commits that fail: %v", err)
+		}
+		if _, err := ada.FailCommits(ctx, Faults{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rv.RetryFirst)
+		job, _, err := m.Due(ada.edge.clock(), hash)
+		if err != nil || job == nil || job.Period != rv.PeriodAt(ada.cfg.Now()) {
+			t.Errorf("a minute later %+v is due, %v; want the record of today", job, err)
+		}
+		closed(t, ada, bob)
+	})
+}
