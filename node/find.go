@@ -335,15 +335,26 @@ func (l *loop) found(tx *store.Tx, id identity.DeviceID, h rv.Hint, t tier) erro
 		return err
 	}
 	d.Records = b
-	if !t.seen.Stamp.At().Before(d.Told.Truncate(time.Minute)) {
-		p := h.Devices[0]
-		d.Transport = contact.Transport(p.Transport).PeerID()
-		addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
-		for _, a := range slices.Backward(l.net.clean(p.Addrs)) {
-			addrs = addAddress(addrs, a, sourceRecord)
-		}
-		d.Addrs = addrs
+	if !time.Unix(int64(h.Made), 0).Before(d.Told.Truncate(time.Second)) {
+		d.hinted(contact.Transport(h.Devices[0].Transport).PeerID(), l.net.clean(h.Devices[0].Addrs))
 	}
 	l.wrote = true
 	return tx.PutDevice(&d.Device)
+}
+
+// hinted takes the addresses of a look-up record behind those that the device itself
+// told, but for those of a key that it has no more.
+func (d *device) hinted(transport []byte, hint [][]byte) {
+	same := string(d.Transport) == string(transport)
+	addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool {
+		return a.Source == sourceRecord || a.Source != sourceLAN && !same
+	})
+	d.Transport = transport
+	var fresh []store.Address
+	for _, a := range hint {
+		if !slices.ContainsFunc(addrs, func(k store.Address) bool { return string(k.Addr) == string(a) }) && len(fresh) < addressesMax {
+			fresh = append(fresh, store.Address{Addr: a, Source: sourceRecord})
+		}
+	}
+	d.Addrs = append(addrs[:min(len(addrs), addressesMax-len(fresh))], fresh...)
 }

@@ -242,6 +242,7 @@ func (e *edge) publishOne(ctx context.Context, m *rv.Machine, p publication) (ne
 
 func (e *edge) sendRecord(ctx context.Context, p publication, job *rv.Job) error {
 	key := identity.NewRendezvousKey(e.n.home.secrets.Rendezvous)
+	p.hint.Made = uint32(e.n.cfg.Now().Unix())
 	record, err := rv.Seal(key, p.secret, job.Period, job.Seq, p.hint, e.n.cfg.Random)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ const RecordSize = 1125, HintSize = 1008, ProxySize = 1200, Day = 86400, Ahead =
 const MaxPlaces = 16, MaxAddresses = 6, MaxAddress = 127
 
 const place = [[1, 'Transport', bstr(32)], [2, 'Addrs', list(bstr()), 'optional'], [3, 'Caps', uint(32), 'optional'], [4, 'Proof', bstr(64), 'optional']]
-const hintFields = [[1, 'Devices', list(struct(place)), 'optional'], [3, 'Bundle', bstr(32), 'optional'], [4, 'Head', bstr(32)]]
+const hintFields = [[1, 'Devices', list(struct(place)), 'optional'], [3, 'Bundle', bstr(32), 'optional'], [4, 'Head', bstr(32)], [5, 'Made', uint(32), 'optional']]
 const requestFields = [[1, 'Type', uint(8)], [2, 'Point', bstr(32)], [3, 'Record', bstr(), 'optional']]
 const replyFields = [[1, 'Type', uint(8)], [2, 'Code', uint(16), 'optional'], [3, 'At', uint(32)], [4, 'Record', bstr(), 'optional']]
 

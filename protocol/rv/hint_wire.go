@@ -56,6 +56,9 @@ type Hint struct {
 	Bundle [32]byte `cbor:"3,keyasint,omitzero"`
 	// Head is that of the person's log.
 	Head identity.Head `cbor:"4,keyasint"`
+	// Made is when the device wrote this, in unix seconds by its clock, 0 if it does not
+	// say. Seq does not tell: of a record that goes out before its period begins it is 0.
+	Made uint32 `cbor:"5,keyasint,omitempty"`
 }
 
 // Append appends the padded hint, HintSize bytes: a length of two bytes, one
@@ -82,8 +85,9 @@ func ParseHint(b []byte) (Hint, error) {
 	return h, nil
 }
 
-// Hash tells hints apart, for Machine.
+// Hash tells hints apart, for Machine; not by when they were made.
 func (h Hint) Hash() ([32]byte, error) {
+	h.Made = 0
 	b, err := h.Append(nil)
 	return sha256.Sum256(b), err
 }

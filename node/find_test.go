@@ -1,0 +1,65 @@
+package node
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/rv"
+)
+
+// TestRecordOfTomorrowIsNoNews: the record of tomorrow that was published this evening
+// does not override what its device has said in a session since, though its seq counts
+// as midnight. One that was written later adds its addresses behind those.
+func TestRecordOfTomorrowIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{})
+		now := func() time.Time { return time.Now().Add(22*time.Hour + 30*time.Minute) } // in the evening, from midnight
+		ada := opened(t, Config{Name: "Ada", NoLAN: true, NoDHT: true, Now: now, Network: net.Host(0).Configure})
+		bob := opened(t, Config{Name: "Bob", NoLAN: true, NoDHT: true, Now: now, Network: net.Host(1).Configure})
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		before, moved, after := multiaddr.StringCast("/ip4/8.9.9.9/udp/4001/quic-v1"), multiaddr.StringCast("/ip4/8.1.1.1/udp/4001/quic-v1"), multiaddr.StringCast("/ip4/8.2.2.2/udp/4001/quic-v1")
+		var a account
+		at(t, ada, ada, func(l *loop, _ *device) { a = *l.acct })
+		record := func(addr multiaddr.Multiaddr, seq uint64) (rv.Hint, rv.Stamp) {
+			place := rv.Place{Transport: a.transport, Proof: a.proof, Addrs: [][]byte{addr.Bytes()}}
+			return rv.Hint{Devices: []rv.Place{place}, Made: uint32(now().Unix())}, rv.Stamp{Period: rv.PeriodAt(now()) + 1, Seq: seq}
+		}
+		old, stamp := record(before, 0)
+		time.Sleep(5 * time.Minute) // she moves, and says so
+		at(t, ada, ada, func(l *loop, _ *device) { l.placed(place{addrs: [][]byte{moved.Bytes()}}) })
+		time.Sleep(10 * time.Second)
+		found := func(h rv.Hint, s rv.Stamp, want ...string) {
+			t.Helper()
+			if err := bob.change(ctx, func(l *loop, tx *store.Tx) error {
+				seen := seenOf(&l.acct.devices[ada.device].Device).Told
+				return l.found(tx, ada.device, h, tier{secret: rv.Secret(a.secret), seen: seen.Add(l.now(), s)})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			at(t, bob, ada, func(_ *loop, d *device) {
+				var got []string
+				for _, k := range d.Addrs {
+					if m, err := multiaddr.NewMultiaddrBytes(k.Addr); err == nil && k.Source != sourceSeen {
+						got = append(got, m.String()+" "+k.Source)
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("at %s Bob knows %v, want %v", now().UTC().Format("15:04"), got, want)
+				}
+			})
+		}
+		found(old, stamp, moved.String()+" "+sourceTold)
+		time.Sleep(time.Minute)
+		next, stamp := record(after, 1)
+		found(next, stamp, moved.String()+" "+sourceTold, after.String()+" "+sourceRecord)
+		closed(t, ada, bob)
+	})
+}
