@@ -13,6 +13,7 @@ const (
 	ContextBundle       Context = "kinloom/bundle/1"        // session bundle, by a device key
 	ContextContact      Context = "kinloom/contact/1"       // transcript of a contact exchange, by a device key
 	ContextReach        Context = "kinloom/reach/1"         // a device's id, by the transport key that it uses
+	ContextServerList   Context = "kinloom/server-list/1"   // list of servers, by a list key
 )
 
 // Prefixes of hashes, so that an id of one kind is never one of another.

@@ -36,6 +36,10 @@ type DeviceKey struct{ signer }
 // certifies nothing.
 type RendezvousKey struct{ signer }
 
+// ListKey signs lists of servers. It is nobody's identity: it belongs to a file of its
+// own, and no person's log names it.
+type ListKey struct{ signer }
+
 // OlmKey is the Curve25519 identity of a device in the inner session layer.
 type OlmKey struct {
 	hidden
@@ -47,6 +51,9 @@ type LogPublic [32]byte
 
 // DevicePublic is the public half of a DeviceKey.
 type DevicePublic [32]byte
+
+// ListPublic is the public half of a ListKey.
+type ListPublic [32]byte
 
 // NewRootKey derives the key from a 32-byte seed, the one that the recovery
 // words encode.
@@ -60,6 +67,9 @@ func NewDeviceKey(seed [32]byte) DeviceKey { return DeviceKey{newSigner(seed)} }
 
 // NewRendezvousKey derives the key from a random 32-byte seed.
 func NewRendezvousKey(seed [32]byte) RendezvousKey { return RendezvousKey{newSigner(seed)} }
+
+// NewListKey derives the key from a random 32-byte seed.
+func NewListKey(seed [32]byte) ListKey { return ListKey{newSigner(seed)} }
 
 // NewOlmKey makes the key of 32 random bytes, which X25519 clamps by itself.
 func NewOlmKey(seed [32]byte) OlmKey {
@@ -92,6 +102,12 @@ func (k DeviceKey) Sign(c Context, msg []byte) []byte { return k.sign(c, msg) }
 // Public returns the key for DeviceRecord.Rendezvous.
 func (k RendezvousKey) Public() [32]byte { return k.public() }
 
+// Public returns the key that verifies what k signs.
+func (k ListKey) Public() ListPublic { return ListPublic(k.public()) }
+
+// Sign returns the 64-byte signature over the body of a list. It is deterministic.
+func (k ListKey) Sign(body []byte) []byte { return k.sign(ContextServerList, body) }
+
 // Public returns the key for DeviceRecord.Olm.
 func (k OlmKey) Public() [32]byte { return [32]byte(k.key.PublicKey().Bytes()) }
 
@@ -119,6 +135,21 @@ func (p DevicePublic) ID() DeviceID {
 // Verify returns ErrSignature unless sig is the signature of this device over
 // msg in context c.
 func (p DevicePublic) Verify(c Context, msg, sig []byte) error { return verify(p, c, msg, sig) }
+
+// Sound returns ErrKey for a key that nobody can own alone.
+func (p ListPublic) Sound() error {
+	_, err := soundPoint(p)
+	return err
+}
+
+// Verify returns ErrSignature unless sig is the signature of this key over the body of
+// a list, and ErrKey as Sound does.
+func (p ListPublic) Verify(body, sig []byte) error {
+	if err := p.Sound(); err != nil {
+		return err
+	}
+	return verify(p, ContextServerList, body, sig)
+}
 
 func verify(public [32]byte, c Context, msg, sig []byte) error {
 	if len(sig) != SignatureSize || !ed25519.Verify(public[:], c.input(msg), sig) {

@@ -67,7 +67,7 @@ func TestKeyWithoutSeedPanics(t *testing.T) {
 }
 
 func contexts() []Context {
-	return []Context{ContextLog, ContextDeviceRecord, ContextDeviceProof, ContextBundle, ContextContact}
+	return []Context{ContextLog, ContextDeviceRecord, ContextDeviceProof, ContextBundle, ContextContact, ContextServerList}
 }
 
 // TestContextsSeparate is H18: a signature of one context verifies in no
@@ -104,6 +104,25 @@ func TestContextsSeparate(t *testing.T) {
 		}
 		seen[c] = true
 	}
+}
+
+// TestListKeySignsListsAlone: what a list key signs is a list and nothing else, and a
+// key under which one signature fits many lists verifies nothing.
+func TestListKeySignsListsAlone(t *testing.T) {
+	body := []byte("body")
+	k, device := NewListKey([32]byte{7}), NewDeviceKey([32]byte{7})
+	wantErr(t, "own", k.Public().Verify(body, k.Sign(body)), nil)
+	wantErr(t, "other body", k.Public().Verify([]byte("bodies"), k.Sign(body)), ErrSignature)
+	wantErr(t, "other key", NewListKey([32]byte{8}).Public().Verify(body, k.Sign(body)), ErrSignature)
+	for _, c := range contexts() {
+		want := ErrSignature
+		if c == ContextServerList {
+			want = nil
+		}
+		wantErr(t, "signed as "+string(c), k.Public().Verify(body, device.Sign(c, body)), want)
+	}
+	wantErr(t, "low order", ListPublic{1}.Verify(body, make([]byte, SignatureSize)), ErrKey)
+	wantErr(t, "off the curve", ListPublic{2}.Sound(), ErrKey)
 }
 
 // TestSignatureInput fixes what is signed: context, zero byte, message.

@@ -12,6 +12,7 @@ import * as event from './event.mjs'
 import * as identity from './identity.mjs'
 import * as keyfile from './keyfile.mjs'
 import * as rv from './rv.mjs'
+import * as serverlist from './serverlist.mjs'
 import { wholes } from './session-whole.mjs'
 import * as session from './session.mjs'
 import * as wire from './wire.mjs'
@@ -19,7 +20,7 @@ import * as wire from './wire.mjs'
 const root = new URL('../../', import.meta.url)
 const folders = {
   'identity': identity, 'identity/keyfile': keyfile, 'protocol/wire': wire, 'protocol/event': event, 'protocol/contact': contact, 'protocol/dm': dm,
-  'protocol/rv': rv, 'protocol/session': { ...session, wholes },
+  'protocol/rv': rv, 'protocol/serverlist': serverlist, 'protocol/session': { ...session, wholes },
 }
 const readJSON = path => JSON.parse(fs.readFileSync(new URL(path, root)))
 
