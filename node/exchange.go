@@ -137,6 +137,8 @@ func (n *Node) dialInvite(ctx context.Context, invite contact.Invite) (p2p.Path,
 			addrs = append(addrs, a)
 		}
 	}
+	// Whoever relays for the inviter is a way into the network, whether this works or not.
+	n.net.AddBootstrap(p2p.FromInvite, p2p.RelaysOf(addrs)...)
 	path, err := n.net.Dial(ctx, id, addrs)
 	if err == nil {
 		s, err := n.net.NewStream(ctx, id, wire.Contact)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
+	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/rv"
@@ -276,3 +277,6 @@ func (n *Node) Find(ctx context.Context, p identity.PersonID) (rv.Hint, error) {
 	hint, _, err := n.edge.find(ctx, *look)
 	return hint, err
 }
+
+// Servers is the address book of the network.
+func (n *Node) Servers() []p2p.Known { return n.net.Book() }

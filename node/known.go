@@ -62,6 +62,8 @@ func (e *edge) know(k *known) {
 	if before == nil || !maps.Equal(before.contacts, k.contacts) {
 		e.protect(before, k)
 	}
+	// Who is a contact no longer is not asked to relay, nor dialled before others.
+	e.n.net.KeepBootstrap(p2p.FromContact, k.servers...)
 	e.n.net.AddBootstrap(p2p.FromContact, k.servers...)
 }
 
@@ -102,7 +104,7 @@ func (e *edge) relays() []peer.AddrInfo {
 		out = append(out, k.relays...)
 	}
 	for _, s := range e.n.net.Book() {
-		if s.Source != p2p.FromDHT && s.Source != p2p.FromMDNS && len(out) < relaysMax {
+		if s.Source != p2p.FromDHT && s.Source != p2p.FromDNS && len(out) < relaysMax {
 			out = append(out, s.Peer)
 		}
 	}

@@ -76,6 +76,18 @@ func splitCircuit(a ma.Multiaddr) (inner ma.Multiaddr, relay peer.ID, ok bool) {
 	return nil, "", false
 }
 
+// RelaysOf returns the relays that addresses lead over, those with a public address.
+func RelaysOf(addrs []ma.Multiaddr) []peer.AddrInfo {
+	var out []peer.AddrInfo
+	for _, a := range addrs {
+		if a, ok := usable(a); ok && isCircuit(a) && manet.IsPublicAddr(a) {
+			inner, relay, _ := splitCircuit(a)
+			out = append(out, peer.AddrInfo{ID: relay, Addrs: []ma.Multiaddr{inner}})
+		}
+	}
+	return out
+}
+
 // isCircuit reports whether a leads over a relay, in whatever form.
 func isCircuit(a ma.Multiaddr) bool {
 	for _, c := range a {

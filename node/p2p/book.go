@@ -27,13 +27,13 @@ const (
 	FromContact Source = "contact" // a contact's node
 	FromInvite  Source = "invite"  // stood in an invite
 	FromList    Source = "list"    // a signed list
-	FromMDNS    Source = "mdns"    // the local network
+	FromDNS     Source = "dns"     // a name that the owner named
 	FromDHT     Source = "dht"     // other servers
 )
 
 // trust is a source's part of a score.
 func (s Source) trust() int {
-	sources := []Source{FromDHT, FromMDNS, FromList, FromInvite, FromContact, FromUser}
+	sources := []Source{FromDHT, FromDNS, FromList, FromInvite, FromContact, FromUser}
 	return slices.Index(sources, s)
 }
 
@@ -327,6 +327,32 @@ func (b *book) fresh() int {
 	return n
 }
 
+// keep forgets those of a source that are not among some: who named them has taken them
+// back.
+func (b *book) keep(from Source, some []peer.AddrInfo) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.note()
+	for id, k := range b.known {
+		if k.Source == from && !slices.ContainsFunc(some, func(i peer.AddrInfo) bool { return i.ID == id }) {
+			delete(b.known, id)
+			b.dirty = true
+		}
+	}
+}
+
+// silent reports whether there is nobody in the book who did not fail the last time.
+func (b *book) silent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range b.known {
+		if k.Fails == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // private reports whether the book has no public address: a network of its own, such
 // as a laboratory, where the DHT speaks to private ones.
 func (b *book) private() bool { return !b.public.Load() }
@@ -337,6 +363,10 @@ func (n *Net) Book() []Known {
 	defer n.book.mu.Unlock()
 	return n.book.list()
 }
+
+// KeepBootstrap forgets the servers of a source that are not among some, wherever they
+// had been known from before that source named them.
+func (n *Net) KeepBootstrap(from Source, some ...peer.AddrInfo) { n.book.keep(from, some) }
 
 // AddBootstrap names servers of the DHT. They are tried at once if the node knows
 // few.

@@ -133,3 +133,70 @@ func TestBookSurvivesARestart(t *testing.T) {
 		t.Error("a damaged book was read")
 	}
 }
+
+// TestWhoNamedAServerTakesItBack: others stay, those that somebody better has named too.
+func TestWhoNamedAServerTakesItBack(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	b := newBook(nil, slog.New(slog.DiscardHandler), at.now)
+	stays, goes, mine, other := serverAt(t, "/ip4/11.1.0.1/tcp/1"), serverAt(t, "/ip4/12.1.0.1/tcp/1"), serverAt(t, "/ip4/13.1.0.1/tcp/1"), serverAt(t, "/ip4/14.1.0.1/tcp/1")
+	for _, i := range []peer.AddrInfo{stays, goes, mine} {
+		b.add(i, FromList)
+	}
+	b.add(mine, FromUser)
+	b.add(other, FromDHT)
+	b.keep(FromList, []peer.AddrInfo{stays})
+	if len(b.known) != 3 || b.known[goes.ID] != nil {
+		t.Errorf("%d left, the one taken back among them: %v", len(b.known), b.known[goes.ID] != nil)
+	}
+}
+
+// TestSilentBook: an empty one, or one of which nobody answered the last time.
+func TestSilentBook(t *testing.T) {
+	at := &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	b := newBook(nil, slog.New(slog.DiscardHandler), at.now)
+	if !b.silent() {
+		t.Error("an empty one is not silent")
+	}
+	one, two := serverAt(t, "/ip4/11.1.0.1/tcp/1"), serverAt(t, "/ip4/12.1.0.1/tcp/1")
+	b.add(one, FromList)
+	b.add(two, FromUser)
+	b.failed(one.ID)
+	if b.silent() {
+		t.Error("silent, and one was never tried")
+	}
+	b.failed(two.ID)
+	if !b.silent() {
+		t.Error("not silent, and both failed")
+	}
+	b.worked(one.ID)
+	if b.silent() {
+		t.Error("silent, and one answered")
+	}
+}
+
+// TestNeighboursAreNoServers: a flood of announcements on the LAN puts nobody into the
+// book, so it pushes nobody out.
+func TestNeighboursAreNoServers(t *testing.T) {
+	n := start(t, Config{Profile: Client, Listen: loopbackListen})
+	mine := serverAt(t, "/ip4/11.1.0.1/udp/1/quic-v1")
+	n.AddBootstrap(FromDHT, mine)
+	for i := range 2 * MaxBook {
+		n.foundOnLAN(serverAt(t, "/ip4/192.168.%d.%d/udp/1/quic-v1", i/250, 1+i%250))
+	}
+	if got := n.Book(); len(got) != 1 || got[0].Peer.ID != mine.ID {
+		t.Errorf("%d servers in the book: %v", len(got), got)
+	}
+}
+
+// TestRelaysOfAnInvite: those of the Internet, and nothing else.
+func TestRelaysOfAnInvite(t *testing.T) {
+	one, two := serverAt(t, "/ip4/11.1.0.1/udp/1/quic-v1"), serverAt(t, "/ip4/192.168.0.1/tcp/1")
+	var addrs []ma.Multiaddr
+	for _, s := range []peer.AddrInfo{one, two} {
+		addrs = append(addrs, s.Addrs[0], ma.StringCast(fmt.Sprintf("%s/p2p/%s/p2p-circuit", s.Addrs[0], s.ID)))
+	}
+	got := RelaysOf(append(addrs, ma.StringCast("/dns4/example.org/tcp/1/p2p/"+one.ID.String()+"/p2p-circuit")))
+	if len(got) != 1 || got[0].ID != one.ID || len(got[0].Addrs) != 1 || !got[0].Addrs[0].Equal(one.Addrs[0]) {
+		t.Errorf("relays %v, want %v", got, one)
+	}
+}

@@ -74,6 +74,9 @@ type Config struct {
 	NoDHT bool
 	// Bootstrap are servers of the DHT that the owner named.
 	Bootstrap []peer.AddrInfo
+	// Silent is called when no server of the address book answers, in any way and again
+	// with growing pauses until one does. It must not block. Nil: nobody is.
+	Silent func()
 	// Data keeps the records that this node stores for others, under /dht, and the
 	// address book, under /peers. Nil: they are kept in memory.
 	Data datastore.Batching

@@ -33,6 +33,10 @@ const (
 	homeRefresh   = 3 * time.Hour
 	clientRefresh = 12 * time.Hour
 
+	// silentAfter is how many attempts in a row have to help nothing before somebody else
+	// than the address book is asked, as long as there is anybody in it left to try.
+	silentAfter = 3
+
 	sweepEvery = time.Minute
 	storeSweep = time.Hour
 )
@@ -63,7 +67,7 @@ func (d *dht) run(ctx context.Context) {
 	wg.Go(func() { d.tidy(ctx) })
 	defer wg.Wait()
 	pause, every := joinRetry, d.refreshEvery()
-	refreshed := time.Now()
+	refreshed, failed := time.Now(), 0
 	// A client keeps no table; it must know whom to ask.
 	known := d.size
 	if d.net.cfg.Profile == Client {
@@ -77,6 +81,12 @@ func (d *dht) run(ctx context.Context) {
 			}
 			d.learn()
 			after, longest := known(), joinRetryMax
+			failed++
+			if after > 0 {
+				failed = 0
+			} else if n := d.net; n.cfg.Silent != nil && (failed >= silentAfter || n.book.silent()) && ctx.Err() == nil {
+				n.cfg.Silent()
+			}
 			switch {
 			case after == 0:
 			case after > before:
@@ -96,6 +106,13 @@ func (d *dht) run(ctx context.Context) {
 			pause = joinRetry
 		}
 	}
+}
+
+// Silent reports whether this node takes part in the DHT, no server of it is known that
+// did not fail the last time, and none is in the routing table.
+func (n *Net) Silent() bool {
+	d := n.dht.Load()
+	return d != nil && d.size() == 0 && n.book.silent()
 }
 
 // join dials some servers of the book, asks those that answer for others, and

@@ -83,8 +83,15 @@
 // A server that lies can withhold: records are checked wherever they arrive.
 //
 // The address book (book.go) holds some 200 servers over restarts, of many networks.
-// Whoever is named by AddBootstrap, an invite or the DHT gets into it; who is silent
-// falls behind and out. The routing table is filled from it whenever it is thin.
+// Whoever is named by AddBootstrap or the DHT gets into it: the owner, contacts, the
+// relays of invites, signed lists, and names in DNS, each with its source; who is silent
+// falls behind and out, and who named a server can take it back. The routing table is
+// filled from it whenever it is thin. Neighbours on the LAN are no source: their LAN
+// hosts serve no DHT, and what they would say of their main hosts would show whose those
+// are. A neighbour who is a contact says it inside the session.
+//
+// A server keeps a bounded number of records for others, with a fair share for each
+// subnet that brings some (dht_store.go).
 //
 // # Networks that block
 //

@@ -117,6 +117,7 @@ func (n *Net) Open(ctx context.Context) error {
 	n.rm = rm
 	n.mu.Unlock()
 	n.book.load(ctx)
+	n.KeepBootstrap(FromUser, n.cfg.Bootstrap...)
 	n.AddBootstrap(FromUser, n.cfg.Bootstrap...)
 	if err := n.openMain(ctx, n.cfg.Prefer); err != nil {
 		n.mu.Lock()
