@@ -83,16 +83,27 @@ func (n *Node) RemoveBootstrap(ctx context.Context, which string) error {
 		}
 		id = info.ID
 	}
-	return n.change(ctx, func(l *loop, tx *store.Tx) error {
+	var left []peer.AddrInfo
+	err = n.change(ctx, func(_ *loop, tx *store.Tx) error {
 		key := settingBootstrap + id.String()
 		if _, err := tx.Setting(key); isNotFound(err) {
 			return notFound("List them: kinloom bootstrap list.", "this way into the network was not named")
 		} else if err != nil {
 			return err
 		}
-		l.wrote = true
-		return tx.PutSetting(key, nil, false)
+		if err := tx.PutSetting(key, nil, false); err != nil {
+			return err
+		}
+		var err error
+		left, err = bootstraps(tx)
+		return err
 	})
+	if err != nil || n.net == nil {
+		return err
+	}
+	named, err := parseBootstraps(n.cfg.Bootstrap)
+	n.net.KeepBootstrap(p2p.FromUser, append(left, named...)...)
+	return err
 }
 
 func parseBootstrap(address string) (peer.AddrInfo, error) {

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -52,6 +54,8 @@ type Config struct {
 	Proxy string
 	// ProxyLogin is "user:password" for the proxy; it is never logged.
 	ProxyLogin string
+	// LookupTXT asks the names of AddSource. Nil: as the system does.
+	LookupTXT func(ctx context.Context, name string) ([]string, error)
 	// NoLAN starts no LAN host and announces nothing on the local network.
 	NoLAN bool
 	// Passphrase seals the key file of a new home and opens that of an old one.
@@ -95,6 +99,9 @@ func (c *Config) check() error {
 	}
 	if c.Now == nil {
 		c.Now = wallClock
+	}
+	if c.LookupTXT == nil {
+		c.LookupTXT = net.DefaultResolver.LookupTXT
 	}
 	if c.Random == nil {
 		c.Random = rand.Reader

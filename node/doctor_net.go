@@ -57,7 +57,7 @@ type NetFacts struct {
 }
 
 // getIn is what gets a node into the network that knows nobody there.
-const getIn = "Answer an invite of somebody whose node is public, or name a server that you trust: kinloom bootstrap add ADDRESS."
+const getIn = "Answer an invite of somebody whose node is public, name a server that you trust: kinloom bootstrap add ADDRESS, or take a signed list of some: kinloom bootstrap import FILE."
 
 // ownServer is the one command for a server of one's own.
 const ownServer = "Run one on a rented server, for yourself and your contacts: kinloom up --profile server."

@@ -41,6 +41,8 @@ type edge struct {
 	found chan peer.AddrInfo
 	moved chan struct{} // another network
 	keys  chan crypto.PrivKey
+	// silent has a token when no server of the address book answers.
+	silent chan struct{}
 
 	publish chan struct{} // the look-up records may have changed
 	known   atomic.Pointer[known]
@@ -84,7 +86,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1)}
+	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1)}
 	hosts, err := n.hosts(ctx)
 	if err != nil {
 		return err
@@ -115,6 +117,10 @@ func (n *Node) connect(ctx, run context.Context) error {
 	n.group.Go(func() error { return n.edge.rotator(run) })
 	n.group.Go(func() error { return n.edge.rekeyer(run) })
 	n.group.Go(func() error { return n.edge.publisher(run) })
+	n.group.Go(func() error { return n.edge.asker(run) })
+	if err := n.startLists(ctx); err != nil {
+		return err
+	}
 	return n.change(ctx, func(l *loop, tx *store.Tx) error {
 		l.net = n.edge
 		l.placed(n.edge.place())
@@ -412,7 +418,7 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 	})
 	return p2p.Config{
 		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy, Announce: public,
-		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Relays: n.edge.relays, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
+		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
 	}, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode"
 
-
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"

@@ -280,3 +280,6 @@ func (n *Node) Find(ctx context.Context, p identity.PersonID) (rv.Hint, error) {
 
 // Servers is the address book of the network.
 func (n *Node) Servers() []p2p.Known { return n.net.Book() }
+
+// AskSources asks the places for servers now, as if no known one answered.
+func (n *Node) AskSources(ctx context.Context) error { return n.askSources(ctx) }
