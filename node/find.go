@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/multiformats/go-multiaddr"
 	"golang.org/x/sync/errgroup"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/event"
 	"github.com/kinloom/kinloom/protocol/rv"
 )
 
@@ -357,4 +360,20 @@ func (d *device) hinted(transport []byte, hint [][]byte) {
 		}
 	}
 	d.Addrs = append(addrs[:min(len(addrs), addressesMax-len(fresh))], fresh...)
+}
+
+// shortError says in words why an address led nowhere.
+func shortError(err error) string {
+	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "nobody answered in time"
+	case other:
+		return "another node is there now"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "no node runs there"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "no way leads there from this network"
+	}
+	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
 }

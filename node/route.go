@@ -3,12 +3,10 @@ package node
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/kinloom/kinloom/identity"
@@ -18,7 +16,6 @@ import (
 	"github.com/kinloom/kinloom/protocol/session"
 	"github.com/kinloom/kinloom/protocol/wire"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/multiformats/go-multiaddr"
 )
 
@@ -220,22 +217,6 @@ func (l *loop) undialled(tx *store.Tx, id identity.DeviceID, cause error) error 
 	}
 	l.wrote = true
 	return tx.PutDevice(&d.Device)
-}
-
-// shortError says in words why an address led nowhere.
-func shortError(err error) string {
-	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "nobody answered in time"
-	case other:
-		return "another node is there now"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "no node runs there"
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return "no way leads there from this network"
-	}
-	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
 }
 
 // ended sets when to try a device again whose link went. One that went at once
