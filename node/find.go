@@ -42,11 +42,18 @@ const (
 // again: who was moved by the same cause has not published yet.
 const movedFor = 2 * time.Minute
 
+// movedAgain is how long it does so no more for a device that it did not find thereby.
+const movedAgain = 6 * time.Hour
+
 // findWaits are the waits between tries that look for a device's record: what
 // nobody has published is not there a minute later either.
 var findWaits = [...]time.Duration{
 	5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour,
 }
+
+// findsMoved is at most how far in findWaits a device is after a move of this node: who
+// was not there for a day is looked for at once, and not eight times more.
+const findsMoved = 4
 
 var errNoRecord = errors.New("no newer record of this device was found")
 

@@ -36,15 +36,16 @@ type queue struct {
 	slow  time.Duration // the longest that receipts took lately, 0: none came
 
 	// Reaching the device: when to try next, how often it failed in a row.
-	tryAt   time.Time
-	fails   int
-	dialing bool
-	ring    bool // to be tried once, although nothing waits: it may have something
-	link    *link
-	findAt  time.Time // when to look for its record next, and how often that was done
-	finds   int
-	asked   time.Time // when a fresh bundle was last asked for
-	asks    int       // how often since a receipt came
+	tryAt    time.Time
+	fails    int
+	dialing  bool
+	ring     bool // to be tried once, although nothing waits: it may have something
+	link     *link
+	findAt   time.Time // when to look for its record next, and how often that was done
+	finds    int
+	insisted time.Time // when it was looked for again and again, after a move of this node
+	asked    time.Time // when a fresh bundle was last asked for
+	asks     int       // how often since a receipt came
 }
 
 // item is one outbox row in memory. Session zero: not sealed yet, because there

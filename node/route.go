@@ -151,9 +151,24 @@ func (l *loop) reach(d *device) {
 		return
 	}
 	q.ring = false
-	q.dialing = l.net.dial(dialRequest{
-		device: d.ID, ways: waysTo(d.Device), rule: l.waysOf(d), lookup: l.lookupOf(d), moved: now.Sub(l.movedAt) < movedFor,
-	})
+	q.dialing = l.net.dial(dialRequest{device: d.ID, ways: waysTo(d.Device), rule: l.waysOf(d), lookup: l.lookupOf(d), moved: l.insist(q, now)})
+}
+
+// insist reports whether this node moved a moment ago, so that a device is looked for
+// again and again. Whoever was not found by that is left out for movedAgain: a relay that
+// comes and goes is a move each time, and each costs up to 0.5 MB a device.
+func (l *loop) insist(q *queue, now time.Time) bool {
+	if now.Sub(l.movedAt) >= movedFor {
+		return false
+	}
+	since := now.Sub(q.insisted)
+	if since >= movedFor && since < movedAgain {
+		return false
+	}
+	if since >= movedAgain {
+		q.insisted = now
+	}
+	return true
 }
 
 // dozes says whether a connection with a device is kept only while it is used: one of
@@ -330,7 +345,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
 	q := &d.queue
 	q.dialing, q.wait = false, 0
-	q.findAt, q.finds = time.Time{}, 0
+	q.findAt, q.finds, q.insisted = time.Time{}, 0, time.Time{}
 	if q.link != k {
 		if old := q.link; old != nil && old.dialled && k.dialled && old.route == RouteRelay && k.route != RouteRelay {
 			l.then(old.close)

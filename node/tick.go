@@ -108,7 +108,7 @@ func (l *loop) jumped(now time.Time) {
 func (l *loop) tryAll() {
 	for _, d := range l.acct.devices {
 		d.queue.tryAt, d.queue.fails = time.Time{}, 0
-		d.queue.findAt, d.queue.finds = time.Time{}, 0
+		d.queue.findAt, d.queue.finds = time.Time{}, min(d.queue.finds, findsMoved)
 		d.queue.ring = true
 		if d.queue.link != nil {
 			d.queue.doubted(doubtMoved) // the way that it went may be gone, which QUIC notices late
