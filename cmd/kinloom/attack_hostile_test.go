@@ -171,7 +171,7 @@ func named(protocol string) []byte {
 
 // served are the protocols that strangers find at a node with the profile server.
 var served = []string{
-	"/kinloom/dm/1", "/kinloom/contact/1", "/kinloom/hello/1", "/kinloom/ping/1", "/kinloom/dhtproxy/1", "/kinloom/kad/1.0.0",
+	"/kinloom/dm/1", "/kinloom/contact/1", "/kinloom/hello/1", "/ipfs/ping/1.0.0", "/kinloom/dhtproxy/1", "/kinloom/kad/1.0.0",
 	"/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/libp2p/circuit/relay/0.2.0/hop", "/libp2p/circuit/relay/0.2.0/stop",
 	"/libp2p/dcutr", "/libp2p/autonat/1.0.0", "/libp2p/autonat/2/dial-request", "/libp2p/autonat/2/dial-back",
 }

@@ -358,9 +358,9 @@ func TestMDNSOnTheRealNetwork(t *testing.T) {
 	}
 }
 
-// TestFoundIsBounded covers threats.md H121: a flood of announcements costs the
+// TestMDNSFlood covers threats.md H121: a flood of announcements costs the
 // node a bounded number of events, whoever sends it.
-func TestFoundIsBounded(t *testing.T) {
+func TestMDNSFlood(t *testing.T) {
 	n, err := New(Config{Key: newKey(t), LAN: true})
 	if err != nil {
 		t.Fatal(err)
@@ -379,10 +379,29 @@ func TestFoundIsBounded(t *testing.T) {
 	if got := len(n.guard.found); got > maxBuckets {
 		t.Errorf("%d buckets, want at most %d", got, maxBuckets)
 	}
-	loop := ma.StringCast("/ip4/127.0.0.1/tcp/22")
-	before := len(n.events.found)
-	n.foundOnLAN(peer.AddrInfo{ID: newID(t), Addrs: []ma.Multiaddr{loop}})
-	if len(n.events.found) != before {
+}
+
+// TestLoopbackAddressesOfAnotherHost: a neighbour who announces addresses of our own
+// machine is not passed on, and one who announces others beside them without these.
+func TestLoopbackAddressesOfAnotherHost(t *testing.T) {
+	n, err := New(Config{Key: newKey(t), LAN: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v4, v6 := ma.StringCast("/ip4/127.0.0.1/tcp/22"), ma.StringCast("/ip6/::1/udp/22/quic-v1")
+	other := ma.StringCast("/ip4/192.168.7.2/udp/4001/quic-v1")
+	n.foundOnLAN(peer.AddrInfo{ID: newID(t), Addrs: []ma.Multiaddr{v4, v6}})
+	if len(n.events.found) != 0 {
 		t.Error("a neighbour on our loopback was believed")
+	}
+	p := newID(t)
+	n.foundOnLAN(peer.AddrInfo{ID: p, Addrs: []ma.Multiaddr{v4, other, v6}})
+	if len(n.events.found) != 1 {
+		t.Fatalf("%d neighbours passed on, want 1", len(n.events.found))
+	}
+	for _, info := range n.events.found {
+		if info.ID != p || len(info.Addrs) != 1 || !info.Addrs[0].Equal(other) {
+			t.Errorf("passed on as %v", info)
+		}
 	}
 }

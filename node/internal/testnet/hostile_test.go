@@ -36,9 +36,9 @@ func raw(t testing.TB, h *Host, more ...libp2p.Option) host.Host {
 	return out
 }
 
-// TestConnectionFlood covers threats.md H9: 10,000 connection attempts from one
+// TestTenThousandConnectionsOfOne24 covers threats.md H9: 10,000 connection attempts from one
 // /24. The subnet gets its share and no more, others are served all the while.
-func TestConnectionFlood(t *testing.T) {
+func TestTenThousandConnectionsOfOne24(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attackers, each := 50, 200 // 10,000 attempts
 		if testing.Short() {
