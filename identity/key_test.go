@@ -18,7 +18,7 @@ func TestSecretsStayHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := []any{NewRootKey(s), NewLogKey(s), NewDeviceKey(s), NewRendezvousKey(s), NewOlmKey(s), blinded}
+	keys := []any{NewRootKey(s), NewLogKey(s), NewDeviceKey(s), NewRendezvousKey(s), NewListKey(s), NewOlmKey(s), blinded}
 	for _, k := range keys {
 		typ := reflect.TypeOf(k)
 		if typ.Comparable() {

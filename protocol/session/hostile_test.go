@@ -225,7 +225,7 @@ func TestHostileBundle(t *testing.T) {
 	}
 	body := b.bundle(epoch0, false)[identity.SignatureSize:]
 	for _, ctx := range []identity.Context{
-		identity.ContextLog, identity.ContextDeviceRecord, identity.ContextDeviceProof, identity.ContextContact,
+		identity.ContextLog, identity.ContextDeviceRecord, identity.ContextDeviceProof, identity.ContextContact, identity.ContextServerList,
 	} {
 		signed := append(b.self.Key.Sign(ctx, body), body...)
 		if err := a.m.Start(epoch0, b.remote(), signed); !errors.Is(err, identity.ErrSignature) {
