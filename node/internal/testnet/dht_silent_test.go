@@ -78,8 +78,8 @@ func TestNoBootstrapReachable(t *testing.T) {
 	})
 }
 
-// TestAllCachedPeersDead: more of them than are tried in half an hour.
-func TestAllCachedPeersDead(t *testing.T) {
+// TestDeadCacheLeadsToOthers: all cached peers dead, more of them than are tried in half an hour.
+func TestDeadCacheLeadsToOthers(t *testing.T) {
 	leadsIn(t, 2*time.Minute, func(t *testing.T, n *Net) p2p.Config {
 		disk := dssync.MutexWrap(ds.NewMapDatastore())
 		cached := start(t, n, 1, p2p.Config{Data: disk})
