@@ -17,8 +17,11 @@ const (
 	RefreshJitter = time.Hour
 	// Early is how long before its period the first record of it may go out.
 	Early = 3 * time.Hour
-	// ChangeGap is the shortest time between two records of a period.
-	ChangeGap = 2 * time.Minute
+	// ChangeGap is the shortest time between two records of a period. The second one
+	// waits for the next minute, too, so that its seq says when it went out, but no
+	// longer than ChangeMost where the clock was set back.
+	ChangeGap  = 20 * time.Second
+	ChangeMost = 2 * time.Minute
 	// Apart is within what time a record goes out that would otherwise leave
 	// together with one of another period, and show that they belong together.
 	Apart = 30 * time.Minute
@@ -236,7 +239,8 @@ func (m *Machine) reckon(c Clock, p Period, hint [32]byte) (time.Time, error) {
 	case stands && m.done[i].Hint == hint:
 		return m.between(last.Add(RefreshEvery-RefreshJitter), last.Add(RefreshEvery+RefreshJitter))
 	case current && stands:
-		return last.Add(ChangeGap), nil
+		minute := p.Start().Add(time.Duration(m.done[i].Seq+1)*time.Minute - min(c.Offset, 0))
+		return later(last.Add(ChangeGap), earlier(minute, last.Add(ChangeMost))), nil
 	case current:
 		return c.Now, nil
 	case stands && c.Now.Before(begins.Add(-Early)):

@@ -104,8 +104,19 @@ func TestScheduleStart(t *testing.T) {
 	}
 }
 
+// TestHintChangedAfterTheClock: a seq that is ahead, as the clock was, does not keep a
+// changed hint back.
+func TestHintChangedAfterTheClock(t *testing.T) {
+	p := PeriodAt(epoch)
+	m := NewMachine(random(4), []Published{{Period: p, Seq: 1300, At: epoch.Unix(), Hint: [32]byte{1}}})
+	all := run(t, m, epoch.Add(time.Second), epoch.Add(time.Hour), 0, [32]byte{2})
+	if len(all) != 1 || all[0].at.Sub(epoch) != ChangeMost || all[0].Seq != 1301 {
+		t.Errorf("%v, want one after %v", all, ChangeMost)
+	}
+}
+
 // TestHintChanged: the current record goes out at once, the next one, if it
-// stands already, some time later; not more often than each ChangeGap.
+// stands already, some time later; not twice in a minute, nor within ChangeGap.
 func TestHintChanged(t *testing.T) {
 	p := PeriodAt(epoch)
 	m := NewMachine(random(3), nil)
@@ -117,12 +128,17 @@ func TestHintChanged(t *testing.T) {
 	}
 	quick := noon.Add(2*time.Hour + 30*time.Second)
 	all = slices.Concat(run(t, m, noon.Add(2*time.Hour), quick, 0, [32]byte{3}), run(t, m, quick, quick.Add(time.Hour), 0, [32]byte{4}))
-	if len(all) != 2 || all[1].at.Sub(all[0].at) != ChangeGap || all[1].Seq <= all[0].Seq || all[1].Hint != [32]byte{4} {
-		t.Errorf("changed twice within 30 s: %v, want %v between them", all, ChangeGap)
+	if len(all) != 2 || all[1].at.Sub(all[0].at) != time.Minute || all[1].Seq != all[0].Seq+1 || all[1].Hint != [32]byte{4} {
+		t.Errorf("changed twice within 30 s: %v, want a minute between them", all)
+	}
+	end := quick.Add(time.Hour + 20*time.Second) // 10 s before a minute
+	all = slices.Concat(run(t, m, end, end.Add(time.Second), 0, [32]byte{3}), run(t, m, end.Add(time.Second), end.Add(time.Hour), 0, [32]byte{4}))
+	if len(all) != 2 || all[1].at.Sub(all[0].at) != ChangeGap || all[1].Seq != all[0].Seq+1 {
+		t.Errorf("changed twice at the end of a minute: %v, want %v between them", all, ChangeGap)
 	}
 	midnight := (p + 1).Start()
 	late := midnight.Add(-5 * time.Minute)
-	run(t, m, quick.Add(time.Hour), late, 0, [32]byte{4})
+	run(t, m, quick.Add(2*time.Hour), late, 0, [32]byte{4})
 	all = run(t, m, late, late.Add(time.Hour), 0, [32]byte{5})
 	if len(all) != 2 || all[0].Period != p || !all[0].at.Equal(late) || all[1].Period != p+1 {
 		t.Fatalf("changed at 23:55: %v, want the current one at once, then the next one", all)
