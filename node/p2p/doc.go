@@ -56,12 +56,15 @@
 // holes from a connection over a relay to one without (DCUtR), which is never waited
 // for and tried again some times while the connection lasts. Reachability says what is known, and only that: an address on an interface is
 // no promise, so BestAddr(Internet) returns one at which somebody dialled back, one
-// of a server where somebody came in from outside, or one over a relay held. Handler.AddrsChanged tells when it changes.
+// of a server where somebody came in from outside, or one over a relay held.
+// Handler.AddrsChanged tells when it changes; that this computer is in another network
+// is seen within a second (ifaces.go), and every relay has to confirm.
 //
 // A path over a relay has the route Relayed and its PeerID: the relay sees both ends.
 // Connections of others over a relay are let in only from relays that this node asked
 // to be one, at most MaxCircuitsRelay each; their number is not counted against the
-// relay's own address, nor their streams against its subnet.
+// relay's own address, nor their streams against its subnet. The relays that lead to a
+// peer are asked side by side, 5 s each (overrelay.go): one that has died shows late.
 //
 // A public home or server relays for others. Limits of circuit v2 are the same for
 // everybody, so there are two relays behind the one protocol: strangers have libp2p's
@@ -105,6 +108,9 @@
 // QUIC. What the proxy refuses is not tried again for an hour; what is wrong with the
 // proxy itself says ProxyTrouble. The local network is dialled without it. The
 // operator of the proxy sees the addresses of those that we dial.
+//
+// What answers with something else than libp2p, a login page or a box that ends TLS, is
+// ErrStrange and counted in Tried; nothing of it is parsed as a peer's.
 //
 // TCP prefers Noise to TLS, QUIC has TLS alone, whose certificates are valid from an
 // hour before they were made: where a clock is off by more, TCP and wss still connect.

@@ -156,3 +156,19 @@ func TestCaptivePortal(t *testing.T) {
 		}
 	}
 }
+
+// TestDNSLies: a resolver that lies, as a captive portal's does, is never asked: what is
+// dialled has an IP, and what has a name is no address here.
+func TestDNSLies(t *testing.T) {
+	n := start(t, Config{Listen: []ma.Multiaddr{loopTCP}})
+	id := newID(t)
+	for _, a := range []string{"/dns4/example.org/tcp/443", "/dns/example.org/udp/443/quic-v1", "/dns6/example.org/tcp/443/tls/ws", "/dnsaddr/example.org"} {
+		addr := ma.StringCast(a)
+		if Dialable(id, addr) || len(n.Clean([]ma.Multiaddr{addr})) != 0 {
+			t.Errorf("%s is taken for an address", a)
+		}
+		if _, err := n.Dial(t.Context(), id, []ma.Multiaddr{addr}); !errors.Is(err, ErrNoAddress) {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+}
