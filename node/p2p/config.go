@@ -77,8 +77,9 @@ type Config struct {
 	// Silent is called when no server of the address book answers, in any way and again
 	// with growing pauses until one does. It must not block. Nil: nobody is.
 	Silent func()
-	// Data keeps the records that this node stores for others, under /dht, and the
-	// address book, under /peers. Nil: they are kept in memory.
+	// Data keeps the records that this node stores for others, under /dht, and under
+	// /peers the address book and who has seen its own records. Nil: they are kept in
+	// memory.
 	Data datastore.Batching
 
 	// Now is the wall clock, by which look-up records are good or too old. Nil:

@@ -3,6 +3,7 @@ package p2p
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -266,7 +268,7 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 			took = took || err == nil
 		}
 		if err == nil {
-			n.proxies.put(stamp.Period, s.ID)
+			n.keepPut(ctx, stamp.Period, s.ID)
 		}
 		if seen {
 			return nil
@@ -295,8 +297,43 @@ func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, point rv.Point, reco
 	return bytes.Equal(reply.Record, record) || rv.Select([][]byte{reply.Record, record}) == 0, nil
 }
 
-// put notes who has seen the record of a period; those of long ago are forgotten.
-func (p *proxies) put(period rv.Period, id peer.ID) {
+// putsKey holds who has seen the records of which period, so that a restart between the
+// records of two days does not send both through one server.
+var putsKey = ds.NewKey("/peers/puts")
+
+// keepPut notes who has seen the record of a period, and stores it.
+func (n *Net) keepPut(ctx context.Context, period rv.Period, id peer.ID) {
+	raw, err := n.proxies.put(period, id)
+	if err == nil && n.cfg.Data != nil {
+		err = n.cfg.Data.Put(context.WithoutCancel(ctx), putsKey, raw)
+	}
+	if err != nil {
+		n.log.Warn("who saw which record is not stored", "err", err)
+	}
+}
+
+// loadPuts goes on with what was stored.
+func (n *Net) loadPuts(ctx context.Context) {
+	if n.cfg.Data == nil {
+		return
+	}
+	raw, err := n.cfg.Data.Get(ctx, putsKey)
+	if errors.Is(err, ds.ErrNotFound) {
+		return
+	}
+	n.proxies.mu.Lock()
+	defer n.proxies.mu.Unlock()
+	if err == nil {
+		err = json.Unmarshal(raw, &n.proxies.puts)
+	}
+	if err != nil {
+		n.log.Warn("who saw which record is forgotten", "err", err)
+	}
+}
+
+// put notes who has seen the record of a period, and gives all of it as it is stored;
+// those of long ago are forgotten.
+func (p *proxies) put(period rv.Period, id peer.ID) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.puts == nil {
@@ -310,6 +347,7 @@ func (p *proxies) put(period rv.Period, id peer.ID) {
 			delete(p.puts, old)
 		}
 	}
+	return json.Marshal(p.puts)
 }
 
 // others returns who has seen the record of another period.
