@@ -270,9 +270,21 @@ func (e *edge) serveContact(ctx context.Context, s network.Stream) {
 		return
 	}
 	self := contact.Self{Key: identity.NewDeviceKey(e.n.home.secrets.Device), Person: e.n.me}
-	if _, err := contact.Serve(ctx, s, contact.NewResponder(self, channel, e.n.cfg.Random), e); err != nil {
+	if _, err := contact.Serve(ctx, s, contact.NewResponder(self, channel, e.n.cfg.Random), host{e}); err != nil {
 		e.n.cfg.Log.Debug("a contact exchange ended early", "error", err) // any stranger can cause it, as often as it likes
 	}
+}
+
+// host is the edge for one exchange.
+type host struct{ *edge }
+
+// Admit implements contact.Host: who shows a good token is no stranger any more.
+func (h host) Admit(ctx context.Context, token contact.Token, from contact.Transport) (wire.Code, contact.Material, error) {
+	code, material, err := h.edge.Admit(ctx, token, from)
+	if err == nil && code == 0 {
+		h.n.net.Recognise(peer.ID(from.PeerID()))
+	}
+	return code, material, err
 }
 
 // Found implements p2p.Handler: a neighbour on the LAN. Whether it is a contact,

@@ -253,6 +253,9 @@ func (n *Net) ClosePeer(p peer.ID) {
 // Protect keeps the connections with p when there are too many: for contacts.
 func (n *Net) Protect(p peer.ID, on bool) {
 	const tag = "kinloom"
+	if on {
+		n.guard.recognise(p)
+	}
 	for which := range n.hosts {
 		if h := n.host(which); h == nil {
 			continue

@@ -24,6 +24,7 @@ type events struct {
 	dirty  map[peer.ID]struct{}
 	order  []peer.ID // of dirty
 	kicked []peer.ID
+	cuts   []peer.ID // whose connections over relays end
 	found  map[peer.ID]peer.AddrInfo
 	foundQ []peer.ID
 	told   map[peer.ID]told // who was reported as connected
@@ -75,6 +76,16 @@ func (e *events) kick(p peer.ID) {
 	e.signal()
 }
 
+// cut asks for the connections of p over relays to be closed.
+func (e *events) cut(p peer.ID) {
+	e.mu.Lock()
+	if len(e.cuts) < MaxConns {
+		e.cuts = append(e.cuts, p)
+	}
+	e.mu.Unlock()
+	e.signal()
+}
+
 // foundPeer queues a neighbour; a newer announcement replaces the one waiting.
 func (e *events) foundPeer(info peer.AddrInfo) {
 	e.mu.Lock()
@@ -100,6 +111,12 @@ func (e *events) next(n *Net) bool {
 		e.mu.Unlock()
 		n.log.Warn("peer disconnected: it opens streams without end", "peer", short(p))
 		n.ClosePeer(p)
+		return true
+	case len(e.cuts) > 0:
+		p := e.cuts[0]
+		e.cuts = e.cuts[1:]
+		e.mu.Unlock()
+		n.cutCircuits(p)
 		return true
 	case len(e.order) > 0:
 		p := e.order[0]

@@ -32,6 +32,8 @@ type guard struct {
 	found   map[netip.Addr]*bucket
 	lan     bucket        // of all found together
 	kick    func(peer.ID) // called without mu; must not block
+	cut     func(peer.ID) // the same, for connections over relays alone
+	trusted func(peer.ID) bool
 }
 
 func newGuard(kick func(peer.ID)) *guard {
@@ -45,6 +47,8 @@ func newGuard(kick func(peer.ID)) *guard {
 		via:     make(map[peer.ID]peer.ID),
 		lan:     bucket{tokens: FoundBurst},
 		kick:    kick,
+		cut:     func(peer.ID) {},
+		trusted: func(peer.ID) bool { return true },
 	}
 }
 

@@ -55,8 +55,10 @@ const (
 
 	// MaxCircuitsRelay bounds connections that others open to us over one relay; an
 	// honest one allows 16 of a peer. CircuitRate is new ones per second over one relay
-	// after a burst of CircuitBurst.
+	// after a burst of CircuitBurst. Half of them are for those who are known; a stranger
+	// has CircuitStranger to become known.
 	MaxCircuitsRelay = 16
+	CircuitStranger  = 15 * time.Second
 	CircuitRate      = 2
 	CircuitBurst     = 32
 

@@ -91,6 +91,10 @@ func New(cfg Config) (*Net, error) {
 	}
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
+	n.guard.cut = n.events.cut
+	if cfg.Trusted != nil { // else nobody says who is known
+		n.guard.trusted = cfg.Trusted
+	}
 	n.Handle(PingID, pingLimits, echoPings)
 	return n, nil
 }
@@ -370,6 +374,7 @@ func (n *Net) deliver(ctx context.Context) {
 				n.cfg.Handler.AddrsChanged()
 			}
 		}
+		n.cutStrangers(time.Now())
 		for more := true; more && ctx.Err() == nil; {
 			more = n.events.next(n)
 		}

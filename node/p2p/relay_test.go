@@ -84,23 +84,23 @@ func TestArrivals(t *testing.T) {
 		t.Errorf("a relay that nobody asked: %v", err)
 	}
 	g.relay(relay, true)
-	var gone []func()
+	var open []*circuitIn
 	for range 100 {
-		if f, err := g.arrive(relay, now); err == nil {
-			gone = append(gone, f)
+		if in, err := g.arrive(relay, now); err == nil {
+			open = append(open, in)
 		}
 	}
-	if len(gone) != MaxCircuitsRelay {
-		t.Errorf("%d at a time, want %d", len(gone), MaxCircuitsRelay)
+	if len(open) != MaxCircuitsRelay {
+		t.Errorf("%d at a time, want %d", len(open), MaxCircuitsRelay)
 	}
-	for _, f := range gone {
-		f()
+	for _, in := range open {
+		g.ended(in)
 	}
 	n := 0
 	for range 100 {
-		if f, err := g.arrive(relay, now); err == nil {
+		if in, err := g.arrive(relay, now); err == nil {
 			n++
-			f()
+			g.ended(in)
 		}
 	}
 	if n != CircuitBurst-MaxCircuitsRelay {
@@ -138,6 +138,47 @@ func TestArrivals(t *testing.T) {
 	g.relay(relay, false)
 	if _, err := g.arrive(relay, now.Add(time.Hour)); err == nil {
 		t.Error("the relay brings others after it was given up")
+	}
+}
+
+// TestStrangersCircuitsGo: strangers who come over a relay take half of the places, for
+// a few seconds each, and give way to those who come after them.
+func TestStrangersCircuitsGo(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	g := newGuard(nil)
+	var cut []peer.ID
+	g.cut = func(p peer.ID) { cut = append(cut, p) }
+	contact, relay := newID(t), newID(t)
+	g.trusted = func(p peer.ID) bool { return p == contact }
+	g.relay(relay, true)
+	come := func(p peer.ID) {
+		t.Helper()
+		in, err := g.arrive(relay, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.came(in, p)
+		now = now.Add(time.Second)
+	}
+	var strangers []peer.ID
+	for range 3 * MaxCircuitsRelay {
+		strangers = append(strangers, newID(t))
+		come(strangers[len(strangers)-1])
+	}
+	if got := len(g.relays[relay].all); got != MaxCircuitsRelay/2 || len(cut) != len(strangers)-got || cut[0] != strangers[0] {
+		t.Errorf("%d strangers stay and %d went, want %d to stay and the first to go first", got, len(cut), MaxCircuitsRelay/2)
+	}
+	come(contact)
+	g.recognise(strangers[len(strangers)-1]) // it has shown an invite
+	if got := g.strangers(now); len(got) != 0 {
+		t.Errorf("%d strangers go before their time", len(got))
+	}
+	now = now.Add(CircuitStranger)
+	if got := g.strangers(now); len(got) != MaxCircuitsRelay/2-1 {
+		t.Errorf("%d strangers go after their time, want %d", len(got), MaxCircuitsRelay/2-1)
+	}
+	if got := len(g.relays[relay].all); got != 2 {
+		t.Errorf("%d stay, want the contact and who has shown an invite", got)
 	}
 }
 
