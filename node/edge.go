@@ -98,13 +98,13 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if n.net, err = p2p.New(hosts); err != nil {
 		return err
 	}
-	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, StreamMemory: contact.Memory}, func(s network.Stream) {
+	n.net.Handle(wire.Contact, p2p.Limits{Streams: 32, PerPeer: 2, PerSubnet: 8, StreamMemory: contact.Memory}, func(s network.Stream) {
 		n.edge.serveContact(run, s)
 	})
 	n.net.Handle(wire.DM, p2p.Limits{Streams: linksMax, PerPeer: 4, StreamMemory: dm.Memory}, func(s network.Stream) {
 		n.edge.run(run, n.edge.link(s, false))
 	})
-	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, StreamMemory: contact.HelloMemory}, func(s network.Stream) {
+	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, PerSubnet: 8, StreamMemory: contact.HelloMemory}, func(s network.Stream) {
 		n.edge.serveHello(run, s)
 	})
 	if err := n.net.Open(ctx); err != nil {

@@ -127,7 +127,7 @@ func (n *Net) startDHT(ctx context.Context, h *p2pHost) error {
 		return err
 	}
 	n.dht.Store(d)
-	n.Handle(rv.ProxyID, Limits{Streams: rv.ProxyStreams, PerPeer: rv.ProxyPerPeer, StreamMemory: rv.ProxyMemory}, n.serveProxy)
+	n.Handle(rv.ProxyID, Limits{Streams: rv.ProxyStreams, PerPeer: rv.ProxyPerPeer, PerSubnet: rv.ProxyStreams / 4, StreamMemory: rv.ProxyMemory}, n.serveProxy)
 	return nil
 }
 

@@ -108,6 +108,10 @@ type Limits struct {
 	PerPeer      int   // of them with one peer; default 4
 	StreamMemory int   // bytes reserved for each stream while it is open; default 64 KiB, two frames
 	Memory       int64 // bytes for all streams; default Streams x 2 x StreamMemory
+	// PerSubnet bounds the streams that come from one /24 or /48, and has those end on
+	// which no frame came within FirstFrame, or sooner where another one needs the place.
+	// 0: none of that.
+	PerSubnet int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -198,7 +202,11 @@ func (l *limiter) GetProtocolLimits(id protocol.ID) rcmgr.Limit {
 	if !ok {
 		return l.Limiter.GetProtocolLimits(id)
 	}
-	return &rcmgr.BaseLimit{Streams: 2 * lim.Streams, StreamsInbound: lim.Streams, StreamsOutbound: lim.Streams, Memory: lim.Memory}
+	in := lim.Streams
+	if lim.PerSubnet > 0 {
+		in += lim.Streams / 4 // of those who come the router chooses
+	}
+	return &rcmgr.BaseLimit{Streams: in + lim.Streams, StreamsInbound: in, StreamsOutbound: lim.Streams, Memory: lim.Memory}
 }
 
 // GetProtocolPeerLimits is asked when the first stream of a protocol opens with a peer.

@@ -15,6 +15,7 @@ type route struct {
 	open    atomic.Int64
 	served  atomic.Int64
 	refused atomic.Int64
+	asking  asking
 }
 
 // RouteStats counts the streams that others opened for one protocol.
@@ -70,6 +71,16 @@ func (n *Net) serve(r *route) network.StreamHandler {
 			r.refused.Add(1)
 			s.ResetWithError(network.StreamResourceLimitExceeded)
 			return
+		}
+		if r.limits.PerSubnet > 0 {
+			in := r.asking.admit(s, r.limits)
+			if in == nil {
+				r.refused.Add(1)
+				s.ResetWithError(network.StreamResourceLimitExceeded)
+				return
+			}
+			defer in.end(in.timer)
+			s = in
 		}
 		r.served.Add(1)
 		defer s.Close()
