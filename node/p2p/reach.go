@@ -134,6 +134,18 @@ func inOwnNetwork(ip net.IP) bool {
 	})
 }
 
+// proven reports whether this node is public by more than the word of one peer, which
+// is what AutoNAT v1 is and could be a lie to have it give up its relays: by its
+// profile, or as a public address was dialled back by itself (v2).
+func (n *Net) proven() bool {
+	if n.verdict() != Public || n.cfg.Profile == Server {
+		return n.cfg.Profile == Server
+	}
+	n.reach.mu.Lock()
+	defer n.reach.mu.Unlock()
+	return slices.ContainsFunc(n.reach.reachable, manet.IsPublicAddr)
+}
+
 // withoutUnreachable drops from addrs what a dial back found to lead nowhere.
 func (r *reach) withoutUnreachable(addrs []ma.Multiaddr) []ma.Multiaddr {
 	r.mu.Lock()
@@ -217,6 +229,7 @@ func (n *Net) observe(e any) {
 		r.mu.Lock()
 		r.reachable, r.unreachable = e.Reachable, e.Unreachable
 		r.mu.Unlock()
+		n.relays.signal()
 	case lpevent.EvtNATDeviceTypeChanged:
 		if e.TransportProtocol == network.NATTransportUDP {
 			r.mu.Lock()

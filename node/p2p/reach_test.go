@@ -2,9 +2,14 @@ package p2p
 
 import (
 	"testing"
+	"time"
 
+	"github.com/libp2p/go-libp2p"
 	lpevent "github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -66,6 +71,43 @@ func TestObserve(t *testing.T) {
 		await(t, "address event", rec.addrs)
 		if r := n.Reachability(); !tc.ok(r) {
 			t.Errorf("%+v: %+v", tc.event, r)
+		}
+	}
+}
+
+// TestPublicByOneWord: the word of one peer that this node is public (AutoNAT v1) ends
+// no search for relays; an address that was dialled back does (v2).
+func TestPublicByOneWord(t *testing.T) {
+	h := rawHost(t, libp2p.ListenAddrs(loopTCP), libp2p.Transport(tcpTransport))
+	h.SetStreamHandler(proto.ProtoIDv2Hop, func(s network.Stream) {
+		defer s.Close()
+		rd := util.NewDelimitedReader(s, relayMessage)
+		defer rd.Close()
+		var msg pb.HopMessage
+		until := uint64(time.Now().Add(time.Hour).Unix())
+		if rd.ReadMsg(&msg) != nil || util.NewDelimitedWriter(s).WriteMsg(&pb.HopMessage{
+			Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(),
+			Reservation: &pb.Reservation{Expire: &until, Addrs: [][]byte{ma.StringCast("/ip4/9.9.9.9/udp/443/quic-v1").Bytes()}},
+		}) != nil {
+			s.Reset()
+		}
+	})
+	rec := newRecorder()
+	n := start(t, Config{Listen: []ma.Multiaddr{loopQUIC, loopTCP}, NoDHT: true, Handler: rec})
+	n.observe(lpevent.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPublic})
+	if _, err := n.Dial(t.Context(), h.ID(), h.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	for len(n.Reachability().Relays) == 0 {
+		await(t, "relay", rec.addrs)
+	}
+	for _, tc := range []struct {
+		addr string
+		want bool
+	}{{"/ip4/192.168.1.1/udp/1/quic-v1", false}, {"/ip4/8.8.8.8/udp/1/quic-v1", true}} {
+		n.observe(lpevent.EvtHostReachableAddrsChanged{Reachable: []ma.Multiaddr{ma.StringCast(tc.addr)}})
+		if n.proven() != tc.want {
+			t.Errorf("%s was dialled back: proven public %v, want %v", tc.addr, n.proven(), tc.want)
 		}
 	}
 }

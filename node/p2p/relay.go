@@ -199,7 +199,7 @@ func (n *Net) keepRelays(ctx context.Context, h *p2pHost) {
 		}
 		now := time.Now()
 		n.renewRelays(ctx, h, now)
-		if n.verdict() != Public {
+		if !n.proven() {
 			n.moreRelays(ctx, h, now)
 		}
 		timer.Reset(min(keepRelaysEvery, n.relays.next(time.Now())))
@@ -229,7 +229,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// renewRelays renews what is due. A node that has become public lets its reservations
+// renewRelays renews what is due. A node that is proven public lets its reservations
 // run out instead: what it told contacts stays true as long.
 func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
 	n.relays.mu.Lock()
@@ -239,7 +239,7 @@ func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
 	n.relays.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, v := range due {
-		if n.verdict() == Public {
+		if n.proven() {
 			if !now.Before(v.Until) {
 				n.relays.lost(n, v.Peer)
 				n.events.signal()
