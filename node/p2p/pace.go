@@ -14,6 +14,8 @@ const (
 	// waitLost, twice that the next time, up to waitRelayMax.
 	heldLong = 10 * time.Minute
 	waitLost = 2 * time.Second
+	// ownDoing is how long after a change of the network here no relay is blamed.
+	ownDoing = time.Minute
 	// tellBurst changes of what others find out about this node are told at once, more
 	// of them in each tellEvery together. A change of the network here is always told.
 	tellBurst = 8
@@ -28,7 +30,9 @@ var ErrRelayLeft = errors.New("the relay gave a reservation and ended it soon af
 func (r *relays) left(n *Net, p peer.ID) bool {
 	now := time.Now()
 	r.mu.Lock()
-	if v := r.have[p]; v != nil && now.Sub(v.since) >= heldLong {
+	if now.Sub(r.began) < ownDoing {
+		clear(r.short) // it may be this node that went
+	} else if v := r.have[p]; v != nil && now.Sub(v.since) >= heldLong {
 		delete(r.short, p)
 	} else if v != nil {
 		wait := min(waitLost<<min(r.short[p], 16), waitRelayMax)

@@ -70,6 +70,7 @@ type relays struct {
 	tried map[peer.ID]*RelayTry
 	short map[peer.ID]int // how often in a row one ended what it had given
 	doubt bool            // the network has changed: what is held may be gone
+	began time.Time       // when it changed last
 }
 
 type reservation struct {
@@ -178,7 +179,7 @@ func (n *Net) FindRelays() {
 	n.relays.mu.Lock()
 	clear(n.relays.tried)
 	clear(n.relays.short)
-	n.relays.doubt = true
+	n.relays.doubt, n.relays.began = true, time.Now()
 	n.relays.mu.Unlock()
 	n.relays.signal()
 }
