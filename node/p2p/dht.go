@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,17 +150,37 @@ func (d *dht) knows(p peer.ID) bool {
 func (d *dht) size() int { return d.kad.Load().RoutingTable().Size() }
 
 // dialable returns those addresses of a server that a stranger may make us dial, and
-// that we tell strangers: direct ones, and public ones unless all the servers that
-// the owner named are in private networks too.
+// that we tell strangers: direct and public ones; private ones, or those of this
+// machine, only where the network is one of its own.
 func (d *dht) dialable(addrs []ma.Multiaddr) []ma.Multiaddr {
-	private := d.net.book.private()
+	private := sync.OnceValue(func() bool { return d.net.ownNetwork(isLocal) })
+	loopback := sync.OnceValue(func() bool { return d.net.ownNetwork(isLoopback) })
 	out := make([]ma.Multiaddr, 0, min(len(addrs), MaxAddrs))
 	for _, a := range addrs {
-		if a, ok := directAddr(a); ok && (private || manet.IsPublicAddr(a)) && len(out) < MaxAddrs {
+		a, ok := directAddr(a)
+		if ok && len(out) < MaxAddrs && (manet.IsPublicAddr(a) || isLoopback(a) && loopback() || !isLoopback(a) && private()) {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+// ownNetwork reports whether this node's network has addresses of one kind only, such
+// as a laboratory: those of all servers that somebody named; of a server that knows
+// none, its own. A home that knows nobody is on the Internet: its first server may lie.
+func (n *Net) ownNetwork(kind func(ma.Multiaddr) bool) bool {
+	var addrs []ma.Multiaddr
+	n.book.mu.Lock()
+	for _, k := range n.book.known {
+		if k.Source != FromDHT && k.Source != FromMDNS {
+			addrs = append(addrs, k.Peer.Addrs...)
+		}
+	}
+	n.book.mu.Unlock()
+	if h := n.host(mainHost); len(addrs) == 0 && h != nil && (n.cfg.Profile == Server || n.loopbackOnly()) {
+		addrs = n.directAddrs(h)
+	}
+	return len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !kind(a) })
 }
 
 // directAddr is usable without relays.

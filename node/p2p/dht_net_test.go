@@ -217,3 +217,31 @@ func TestTableIsDiverse(t *testing.T) {
 		t.Error("somebody without an address was let in")
 	}
 }
+
+// TestServerNamesOwnMachine: a server of the DHT has nobody dial its own machine or its
+// home network, unless all servers that were named are there too.
+func TestServerNamesOwnMachine(t *testing.T) {
+	public, home, self := ma.StringCast("/ip4/8.8.8.8/tcp/443"), ma.StringCast("/ip4/192.168.1.1/tcp/80"), ma.StringCast("/ip4/127.0.0.1/tcp/6379")
+	for _, tc := range []struct {
+		name  string
+		named []ma.Multiaddr
+		want  []ma.Multiaddr
+	}{
+		{"a fresh node", nil, []ma.Multiaddr{public}},
+		{"a node that was named a public server", []ma.Multiaddr{home, public}, []ma.Multiaddr{public}},
+		{"a laboratory", []ma.Multiaddr{home}, []ma.Multiaddr{public, home}},
+		{"one machine", []ma.Multiaddr{self}, []ma.Multiaddr{public, home, self}},
+	} {
+		n, err := New(Config{Key: newKey(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range tc.named {
+			n.AddBootstrap(FromUser, peer.AddrInfo{ID: newID(t), Addrs: []ma.Multiaddr{a}})
+		}
+		n.AddBootstrap(FromDHT, peer.AddrInfo{ID: newID(t), Addrs: []ma.Multiaddr{home}})
+		if got := (&dht{net: n}).dialable([]ma.Multiaddr{public, home, self}); !sameAddrs(got, tc.want) {
+			t.Errorf("%s dials %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
