@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +27,6 @@ const (
 	dialsAtOnce       = 16
 	dialsWaiting      = 1024
 	neighboursWaiting = 64
-	strangerEvery     = 10 * time.Minute
-	strangersMax      = 1024 // remembered; more on one LAN wait until some are forgotten
 	linksMax          = 512  // open dm streams of both directions
 )
 
@@ -296,37 +293,6 @@ func (e *edge) Found(info peer.AddrInfo) {
 	}
 }
 
-// neighbours says hello to those found until ctx ends, one after the other, and
-// runs the links with those who are contacts. A stranger is asked again after
-// strangerEvery at the earliest: they may have become a contact.
-func (e *edge) neighbours(ctx context.Context) error {
-	var links errgroup.Group
-	strangers := map[peer.ID]time.Time{}
-	for {
-		select {
-		case info := <-e.found:
-			now := time.Now()
-			maps.DeleteFunc(strangers, func(_ peer.ID, at time.Time) bool { return now.Sub(at) >= strangerEvery })
-			_, known := e.n.net.Connected(info.ID)
-			if _, asked := strangers[info.ID]; asked || known || len(strangers) >= strangersMax {
-				continue
-			}
-			k, err := e.greet(ctx, info)
-			if err != nil {
-				e.n.cfg.Log.Debug("a neighbour is no contact, or did not answer", "peer", info.ID.ShortString(), "error", err)
-				strangers[info.ID] = now
-				continue
-			}
-			links.Go(func() error {
-				e.run(ctx, k)
-				return nil
-			})
-		case <-ctx.Done():
-			return links.Wait()
-		}
-	}
-}
-
 var errStranger = errors.New("no contact")
 
 // greet asks one neighbour who it is. A contact's device is known by its tag;
@@ -339,7 +305,7 @@ func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
 	if len(pairs) == 0 {
 		return nil, errStranger
 	}
-	ctx, cancel := context.WithTimeout(ctx, contact.HelloTimeout)
+	ctx, cancel := context.WithTimeout(ctx, greetTime)
 	defer cancel()
 	if _, err := e.n.net.DialLAN(ctx, info.ID, info.Addrs); err != nil {
 		return nil, err
