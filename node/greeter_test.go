@@ -11,6 +11,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // TestSilentNeighbours: somebody on the LAN who announces ever new neighbours that do
@@ -44,7 +45,7 @@ func TestSilentNeighbours(t *testing.T) {
 		end(bob)
 		time.Sleep(time.Minute)
 		ada = open(2, adaHome, "Ada")
-		announce := func(to *Node) {
+		announce := func() {
 			key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 			if err != nil {
 				t.Fatal(err)
@@ -53,10 +54,10 @@ func TestSilentNeighbours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			to.edge.Found(peer.AddrInfo{ID: id, Addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/10.0.77.77/udp/4001/quic-v1")}})
+			ada.edge.Found(peer.AddrInfo{ID: id, Addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/10.0.77.77/udp/4001/quic-v1")}})
 		}
 		for range 100 { // what the guard lets one address announce, and more
-			announce(ada)
+			announce()
 			time.Sleep(time.Second)
 		}
 		found := func() (yes bool) {
@@ -69,14 +70,19 @@ func TestSilentNeighbours(t *testing.T) {
 			}
 			return yes
 		}
-		bob = open(3, bobHome, "Bob")
-		for range 20 {
-			announce(bob)
+		// Bob announces itself and looks for nobody.
+		bob, err = Open(t.Context(), Config{Dir: bobHome, NoDHT: true, Network: func(c *p2p.Config) {
+			net.Host(3).Configure(c)
+			c.Discovery = nil
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
+		_, id := bob.net.PeerIDs()
+		ada.edge.Found(peer.AddrInfo{ID: id, Addrs: []multiaddr.Multiaddr{net.Host(3).LANAddr}})
 		begin := time.Now()
 		for !found() && time.Since(begin) < time.Minute {
-			announce(ada)
-			announce(bob)
+			announce()
 			time.Sleep(100 * time.Millisecond)
 		}
 		if took := time.Since(begin); took > 2*time.Second {
