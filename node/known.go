@@ -6,6 +6,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/event"
@@ -21,6 +22,7 @@ type known struct {
 	contacts map[peer.ID]store.Ways // transports of contacts' devices, and how they are reached
 	servers  []peer.AddrInfo        // of contacts who relay, or keep records
 	relays   []peer.AddrInfo        // of those that relay
+	owners   map[peer.ID]identity.PersonID
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -28,7 +30,7 @@ func (l *loop) tellKnown() {
 	if l.net == nil {
 		return
 	}
-	next := &known{contacts: map[peer.ID]store.Ways{}}
+	next := &known{contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}}
 	for _, d := range l.acct.devices {
 		c, ok := l.acct.contacts[d.Person]
 		if !ok || d.ID == l.acct.device || c.State == store.Removed || c.State == store.Request || l.shutOut(d) {
@@ -36,7 +38,7 @@ func (l *loop) tellKnown() {
 		}
 		for _, id := range [][]byte{d.Transport, d.LAN} {
 			if len(id) > 0 {
-				next.contacts[peer.ID(id)] = c.Ways
+				next.contacts[peer.ID(id)], next.owners[peer.ID(id)] = c.Ways, d.Person
 			}
 		}
 		if d.Offers&(event.OffersRelay|event.OffersRecords) == 0 || len(d.Transport) == 0 || c.Ways == store.LANOnly {
@@ -91,6 +93,16 @@ func (e *edge) trusted(id peer.ID) bool {
 	}
 	_, ok := k.contacts[id]
 	return ok
+}
+
+// owner names the contact behind a transport.
+func (e *edge) owner(id peer.ID) string {
+	if k := e.known.Load(); k != nil {
+		if p, ok := k.owners[id]; ok {
+			return p.String()
+		}
+	}
+	return ""
 }
 
 // relaysMax bounds the servers of the address book that are asked to relay.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -20,6 +21,10 @@ import (
 
 // settingSecret is where the contact secret of this device lies.
 const settingSecret = "contact secret"
+
+// settingTold begins the name under which lies, for a conversation, the number of the
+// event that told last where this device is: its receipts say who knows.
+const settingTold = "told place "
 
 // sourceTold is an address of a device's main host, as it said in a session.
 const sourceTold = "told"
@@ -130,8 +135,10 @@ func (l *loop) tellPlace(tx *store.Tx, d *device) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.SetControl(store.Control{Conversation: c.Row, Person: l.acct.me, Type: event.Reach, Key: key, Clock: said.Clock, ID: said.ID, Body: body})
-	return err
+	if _, err = tx.SetControl(store.Control{Conversation: c.Row, Person: l.acct.me, Type: event.Reach, Key: key, Clock: said.Clock, ID: said.ID, Body: body}); err != nil {
+		return err
+	}
+	return tx.PutSetting(settingTold+c.ID.String(), binary.BigEndian.AppendUint64(nil, said.Seq), false)
 }
 
 // moved takes what a device says of where it is found. The latest that it said

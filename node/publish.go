@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -82,11 +83,11 @@ func (l *loop) publications(tx *store.Tx) ([]publication, error) {
 	return out, nil
 }
 
-// knowsSecret says whether a device was told the present secret, and nothing waits
-// for it: the word may be among what waits.
+// knowsSecret says whether a device was told the present secret: itself, by its own
+// receipt, as another device of the same person may have heard it alone.
 func (l *loop) knowsSecret(tx *store.Tx, d *device) (bool, error) {
 	c, ok := l.acct.pair(d.Person)
-	if !ok || d.queue.pending() || l.waysOf(d) != store.AnyWay {
+	if !ok || l.waysOf(d) != store.AnyWay {
 		return false, nil
 	}
 	last, err := tx.Control(c.Row, l.acct.me, event.Reach, l.acct.device.String())
@@ -97,7 +98,18 @@ func (l *loop) knowsSecret(tx *store.Tx, d *device) (bool, error) {
 		return false, err
 	}
 	w, err := event.ParseWhereabouts(last.Body)
-	return err == nil && w.Secret == l.acct.secret, nil
+	if err != nil || w.Secret != l.acct.secret {
+		return false, nil
+	}
+	said, err := tx.Setting(settingTold + c.ID.String())
+	if isNotFound(err) || err == nil && len(said) != 8 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	heard, err := tx.DeliveryOf(c.Row, binary.BigEndian.Uint64(said))
+	return slices.ContainsFunc(heard, func(h store.Delivery) bool { return h.Device == d.Row }), err
 }
 
 // hint is what a record says of this device: by a relay first, then what is

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/rv"
 )
 
@@ -44,5 +45,43 @@ func TestPublishAfterAFailedCommit(t *testing.T) {
 			t.Errorf("a minute later %+v is due, %v; want the record of today", job, err)
 		}
 		closed(t, ada, bob)
+	})
+}
+
+// TestSecretIsKnownToWhomItWasReceipted: a device that never confirmed the word of the
+// secret does not count as told because another one of its person did.
+func TestSecretIsKnownToWhomItWasReceipted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := alone(t, net, 0, "Ada"), alone(t, net, 1, "Bob")
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		known := func(d device) (told bool) {
+			t.Helper()
+			if err := ada.change(t.Context(), func(l *loop, tx *store.Tx) (err error) {
+				told, err = l.knowsSecret(tx, &d)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return told
+		}
+		var phone, laptop device
+		at(t, ada, bob, func(_ *loop, d *device) {
+			phone.Device, laptop.Device = d.Device, d.Device
+			laptop.Row++ // Bob's too, and away when the phone was told
+		})
+		if !known(phone) || known(laptop) {
+			t.Errorf("the device that was told knows it: %v; the one that was away: %v", known(phone), known(laptop))
+		}
+		closed(t, bob)
+		if err := ada.change(t.Context(), func(l *loop, tx *store.Tx) error { return l.hide(tx) }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if known(phone) {
+			t.Error("a device that is away counts as told of the next secret")
+		}
+		closed(t, ada)
 	})
 }

@@ -49,6 +49,10 @@ type Config struct {
 	// reservation on this node's relay by the larger limits. It may be called from any
 	// goroutine and must not block. Nil: nobody is.
 	Trusted func(peer.ID) bool
+	// Owner names the person behind a transport id that is trusted, in whatever way: what
+	// contacts may use of the relay is counted by it, so that a new key is no new share. It
+	// is called as Trusted is. Nil: each id is a person.
+	Owner func(peer.ID) string
 	// Relays returns the peers to ask for a reservation, best first: the relays of
 	// contacts, then public servers. Connected peers that relay are asked after them. It
 	// must not block. Nil: only those.

@@ -172,7 +172,7 @@ func (n *Net) ownNetwork(kind func(ma.Multiaddr) bool) bool {
 	var addrs []ma.Multiaddr
 	n.book.mu.Lock()
 	for _, k := range n.book.known {
-		if k.Source != FromDHT && k.Source != FromMDNS {
+		if k.Source != FromDHT {
 			addrs = append(addrs, k.Peer.Addrs...)
 		}
 	}

@@ -312,6 +312,16 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }
 
+// owner names whose a transport id is, for counting.
+func (n *Net) owner(p peer.ID) string {
+	if n.cfg.Owner != nil {
+		if name := n.cfg.Owner(p); name != "" {
+			return name
+		}
+	}
+	return string(p)
+}
+
 // askRelay asks for a reservation, or for a new term of the one held.
 func (n *Net) askRelay(ctx context.Context, h *p2pHost, relay peer.AddrInfo) {
 	ctx, cancel := context.WithTimeout(ctx, reserveTime)

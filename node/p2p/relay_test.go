@@ -183,8 +183,8 @@ func TestStrangersCircuitsGo(t *testing.T) {
 }
 
 func TestContactsBytesOfADay(t *testing.T) {
-	s := &relayService{used: make(map[peer.ID]int64)}
-	p, q := newID(t), newID(t)
+	s := &relayService{used: make(map[string]int64)}
+	p, q := string(newID(t)), string(newID(t))
 	day := time.Unix(1_700_000_000, 0)
 	if err := s.spend(p, ContactDayBytes, day); err != nil {
 		t.Error(err)
@@ -200,6 +200,25 @@ func TestContactsBytesOfADay(t *testing.T) {
 	}
 	if len(s.used) != 1 {
 		t.Errorf("%d counters, want those of the day", len(s.used))
+	}
+}
+
+// TestContactsBytesWithAnotherKey: a contact's bytes of a day are the person's, whatever
+// keys the devices draw.
+func TestContactsBytesWithAnotherKey(t *testing.T) {
+	phone, next, other := newID(t), newID(t), newID(t)
+	owners := map[peer.ID]string{phone: "carol", next: "carol"}
+	n := &Net{cfg: Config{Trusted: func(peer.ID) bool { return true }, Owner: func(p peer.ID) string { return owners[p] }}}
+	s := &relayService{net: n, used: make(map[string]int64)}
+	now := time.Now()
+	if err := s.spend(n.owner(phone), ContactDayBytes, now); err != nil {
+		t.Fatal(err)
+	}
+	if (contactACL{s}).AllowConnect("", nil, next) {
+		t.Error("a new key of the same person has a new share")
+	}
+	if !(contactACL{s}).AllowConnect("", nil, other) {
+		t.Error("another contact pays for it")
 	}
 }
 

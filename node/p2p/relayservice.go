@@ -25,7 +25,7 @@ import (
 // KiB in each direction.
 const (
 	ContactCircuitTime = 30 * time.Minute
-	ContactDayBytes    = 1 << 30 // both directions, all circuits of the contact
+	ContactDayBytes    = 1 << 30 // both directions, all circuits of all devices of the contact
 	// contactReservations bounds those of contacts: devices of 256 contacts, and those
 	// of a family behind one address.
 	contactReservations = 256
@@ -51,7 +51,7 @@ type relayService struct {
 	forC      *relayHost
 	forS      *relayHost
 	day       int64
-	used      map[peer.ID]int64 // bytes of contacts on day
+	used      map[string]int64 // bytes of contacts on day, by Net.owner
 	notify    network.Notifiee
 }
 
@@ -91,7 +91,7 @@ func (s *relayService) run(on bool) error {
 	}
 	c, st := &relayHost{s.host.Host, s}, &relayHost{s.host.Host, s}
 	s.mu.Lock()
-	s.serve, s.holders, s.used = make(map[*relayHost]network.StreamHandler), make(map[peer.ID]*relayHost), make(map[peer.ID]int64)
+	s.serve, s.holders, s.used = make(map[*relayHost]network.StreamHandler), make(map[peer.ID]*relayHost), make(map[string]int64)
 	s.forC, s.forS = c, st
 	s.mu.Unlock()
 	limits := relayv2.DefaultResources()
@@ -178,13 +178,13 @@ func (s *relayService) handle(stream network.Stream) {
 
 // choose returns the relay for a message of from, and the contact whose bytes are
 // counted, empty for strangers.
-func (s *relayService) choose(from peer.ID, msg *pb.HopMessage) (network.StreamHandler, peer.ID) {
+func (s *relayService) choose(from peer.ID, msg *pb.HopMessage) (network.StreamHandler, string) {
 	holder := from
 	reserve := msg.GetType() == pb.HopMessage_RESERVE
 	if !reserve {
 		holder = peer.ID(msg.GetPeer().GetId())
 	}
-	contact := s.net.trusted(holder)
+	contact, owner := s.net.trusted(holder), s.net.owner(holder)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forS == nil {
@@ -201,13 +201,13 @@ func (s *relayService) choose(from peer.ID, msg *pb.HopMessage) (network.StreamH
 		s.holders[holder] = which
 	}
 	if which == s.forC {
-		return s.serve[which], holder
+		return s.serve[which], owner
 	}
 	return s.serve[which], ""
 }
 
 // spend counts bytes of a contact.
-func (s *relayService) spend(contact peer.ID, n int64, now time.Time) error {
+func (s *relayService) spend(contact string, n int64, now time.Time) error {
 	day := now.Unix() / 86400
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +233,7 @@ func (a contactACL) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return a.s.ne
 
 // AllowConnect implements relay.ACLFilter.
 func (a contactACL) AllowConnect(_ peer.ID, _ ma.Multiaddr, dest peer.ID) bool {
-	return a.s.net.trusted(dest) && a.s.spend(dest, 1, time.Now()) == nil
+	return a.s.net.trusted(dest) && a.s.spend(a.s.net.owner(dest), 1, time.Now()) == nil
 }
 
 // readHop reads one message, and not a byte more.
