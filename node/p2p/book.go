@@ -145,7 +145,10 @@ func (b *book) save(ctx context.Context, now time.Time, must bool) {
 	}
 }
 
-// add notes a server, or other addresses or a better source of one that is known.
+// add notes a server, or more addresses or a better source of one that is known, and
+// reports whether that is worth a try. Only who speaks for the server itself, the owner
+// and a contact of whom it is the own node, replaces its addresses: what anybody else
+// says of it is added.
 func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	addrs := make([]ma.Multiaddr, 0, maxBookAddrs)
 	for _, a := range info.Addrs {
@@ -159,13 +162,25 @@ func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.note()
+	if from != FromUser && from != FromDHT && !b.home() { // the DHT has its own rule: dialable
+		addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
+		if len(addrs) == 0 {
+			return false
+		}
+	}
 	if k := b.known[info.ID]; k != nil {
-		same := sameAddrs(k.Peer.Addrs, addrs)
-		// What strangers say does not replace what the owner or a contact said.
-		if !same && from.trust() >= k.Source.trust() {
+		own := from == FromUser || from == FromContact
+		if from.trust() < k.Source.trust() { // what strangers say is no news of what others know better
+			return false
+		}
+		if !own {
+			addrs = merged(k, addrs)
+		}
+		if !sameAddrs(k.Peer.Addrs, addrs) {
 			k.Peer.Addrs, b.dirty = addrs, true
-			k.Fails = 0
-			news = true
+			if own {
+				k.Fails, news = 0, true
+			}
 		}
 		if from.trust() > k.Source.trust() {
 			k.Source, b.dirty = from, true
@@ -177,6 +192,25 @@ func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	b.dirty = true
 	b.shrink(k)
 	return b.known[info.ID] == k
+}
+
+// home reports whether this is a network of its own, where all that is known has private
+// addresses. The caller holds mu.
+func (b *book) home() bool { return len(b.known) > 0 && !b.public.Load() }
+
+// merged adds addresses to those of a server, as many as are kept: those at which it
+// answers stay, and of one that does not, some of both.
+func merged(k *Known, more []ma.Multiaddr) []ma.Multiaddr {
+	out := slices.Clone(k.Peer.Addrs)
+	if k.Fails > 0 {
+		out = out[:min(len(out), maxBookAddrs/2)]
+	}
+	for _, a := range more {
+		if !ma.Contains(out, a) && len(out) < maxBookAddrs {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // shrink removes the worst of k's network and of all, where there are too many. The

@@ -200,3 +200,39 @@ func TestRelaysOfAnInvite(t *testing.T) {
 		t.Errorf("relays %v, want %v", got, one)
 	}
 }
+
+// TestBookOthersReplaceNoAddress: whoever names a server that somebody else named adds
+// addresses to it and replaces none, wakes nobody by it, and brings in no private one.
+func TestBookOthersReplaceNoAddress(t *testing.T) {
+	good, claimed, inside := ma.StringCast("/ip4/8.8.8.8/tcp/443"), ma.StringCast("/ip4/66.6.6.6/tcp/443"), ma.StringCast("/ip4/192.168.1.1/tcp/22")
+	for _, by := range []Source{FromDHT, FromList, FromInvite} {
+		b := newBook(nil, slog.New(slog.DiscardHandler), time.Now)
+		id := newID(t)
+		b.add(peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{good}}, by)
+		b.worked(id)
+		for i := range 10 { // two who claim it in turn
+			for _, a := range []ma.Multiaddr{claimed, good, inside} {
+				if b.add(peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a}}, FromInvite) {
+					t.Errorf("%s, round %d: %s wakes the DHT", by, i, a)
+				}
+			}
+		}
+		if k := b.known[id]; len(k.Peer.Addrs) != 2 || !k.Peer.Addrs[0].Equal(good) || !k.Peer.Addrs[1].Equal(claimed) {
+			t.Errorf("known by %s, it is at %v now, want what was known first and no private address", by, k.Peer.Addrs)
+		}
+		// Its own node says where it is: that counts, once.
+		moved := ma.StringCast("/ip4/9.9.9.9/tcp/443")
+		for i, want := range []bool{true, false} {
+			if got := b.add(peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{moved, inside}}, FromContact); got != want {
+				t.Errorf("%s: told by its own node the %d. time: news %v", by, i+1, got)
+			}
+		}
+		if k := b.known[id]; len(k.Peer.Addrs) != 1 || !k.Peer.Addrs[0].Equal(moved) {
+			t.Errorf("known by %s, and told by its own node, it is at %v", by, k.Peer.Addrs)
+		}
+	}
+	b := newBook(nil, slog.New(slog.DiscardHandler), time.Now)
+	if id := newID(t); b.add(peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{inside}}, FromContact) || b.known[id] != nil {
+		t.Error("a contact's private address came into an empty book")
+	}
+}
