@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -207,4 +208,13 @@ func listenError(err error) error {
 		}
 	}
 	return e
+}
+
+// fixedPort says whether the main host listens at a port that does not change by itself.
+func (c *Config) fixedPort() bool {
+	listen, err := parseAddrs(c.Listen)
+	if err != nil || len(listen) == 0 {
+		return p2p.Profile(c.Profile) == p2p.Server
+	}
+	return slices.ContainsFunc(listen, func(a multiaddr.Multiaddr) bool { return len(a) > 1 && a[1].Value() != "0" })
 }

@@ -27,7 +27,7 @@ const (
 	dialsAtOnce       = 16
 	dialsWaiting      = 1024
 	neighboursWaiting = 64
-	linksMax          = 512  // open dm streams of both directions
+	linksMax          = 512 // open dm streams of both directions
 )
 
 // edge is the network side of a node: it dials, serves streams and turns what
@@ -44,6 +44,7 @@ type edge struct {
 	publish chan struct{} // the look-up records may have changed
 	known   atomic.Pointer[known]
 	moves   atomic.Uint64 // of the network, as reported last
+	leaving atomic.Bool   // the main host gets another key in a moment
 }
 
 // dialRequest asks for a route to a device.

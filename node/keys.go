@@ -64,6 +64,7 @@ func (e *edge) rekey(key crypto.PrivKey) {
 	case <-e.keys: // it was never used
 	default:
 	}
+	e.leaving.Store(true)
 	e.keys <- key // the loop alone puts keys here, and has just made room
 }
 
@@ -93,6 +94,7 @@ func (e *edge) rekeyer(ctx context.Context) error {
 				continue
 			}
 			e.rotate()
+			e.leaving.Store(len(e.keys) > 0)
 			e.AddrsChanged()
 		case <-ctx.Done():
 			return nil
@@ -100,8 +102,12 @@ func (e *edge) rekeyer(ctx context.Context) error {
 	}
 }
 
-// keepPorts notes the addresses of this run, to listen there again.
+// keepPorts notes the addresses of this run, to listen there again; not those that
+// are about to be left, as they would tell whose the next key is.
 func (n *Node) keepPorts(tx *store.Tx) error {
+	if n.edge.leaving.Load() {
+		return nil
+	}
 	return tx.PutSetting(settingPorts, appendAddrs(nil, n.net.ListenAddrs()), false)
 }
 

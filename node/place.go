@@ -267,12 +267,23 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	if err := l.acct.answerAs(key); err != nil {
 		return err
 	}
+	if err := tx.PutSetting(settingPorts, nil, false); err != nil { // the next key is not heard of at the old ones
+		return err
+	}
 	open, err := l.endInvites(tx)
 	if err != nil {
 		return err
 	}
+	text := fmt.Sprintf("This node can no longer be found by what %s knew.", l.acct.shown(p))
 	if open > 0 {
-		l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("This node can no longer be found by what %s knew. That ended %s: make new ones with kinloom invite.", l.acct.shown(p), openInvites(open))})
+		text += fmt.Sprintf(" That ended %s: make new ones with kinloom invite.", openInvites(open))
+	}
+	fixed := l.cfg.fixedPort()
+	if fixed {
+		text += " But it listens at a fixed port: who tries its old address sees that it is still this node, until that address or port changes."
+	}
+	if open > 0 || fixed {
+		l.notify(Notice{Kind: "route", Who: p, Text: text})
 	}
 	if net := l.net; net != nil {
 		l.then(func() { net.rekey(key) })

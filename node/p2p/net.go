@@ -46,8 +46,7 @@ type Net struct {
 	throwaways chan struct{} // as many as there are hosts
 	moves      atomic.Uint64
 
-	lifecycle sync.Mutex     // held by Open, RotateLAN, Rekey and shutdown
-	ports     []ma.Multiaddr // of the main host before a Rekey; guarded by lifecycle
+	lifecycle sync.Mutex // held by Open, RotateLAN, Rekey and shutdown
 	mu        sync.RWMutex
 	// mu guards the fields below.
 	key    crypto.PrivKey // of the main host

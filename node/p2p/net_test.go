@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -360,5 +361,29 @@ func TestSecondHostIsCheap(t *testing.T) {
 	slices.Sort(goroutines)
 	if memory[2] > 2<<20 || goroutines[2] > 40 {
 		t.Errorf("the LAN host holds %d KiB and %d goroutines", memory[2]>>10, goroutines[2])
+	}
+}
+
+// TestRekeyLeavesTheOldAddress: who knew a node, and was left behind by another key, does
+// not learn that key by dialling where the node was.
+func TestRekeyLeavesTheOldAddress(t *testing.T) {
+	v := start(t, Config{Listen: []ma.Multiaddr{loopQUIC, loopTCP}, NoDHT: true})
+	m := start(t, Config{Listen: []ma.Multiaddr{loopQUIC, loopTCP}, NoDHT: true})
+	old, _ := v.PeerIDs()
+	before := v.Addrs()
+	if err := v.Rekey(t.Context(), newKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := v.PeerIDs()
+	for _, a := range before {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		_, err := m.Dial(ctx, old, []ma.Multiaddr{a})
+		cancel()
+		if told, ok := errors.AsType[sec.ErrPeerIDMismatch](err); ok || err == nil {
+			t.Errorf("a dial to %s with the old key: %v; it tells the new one: %v", a, err, told.Actual == next)
+		}
+		if slices.ContainsFunc(v.Addrs(), a.Equal) {
+			t.Errorf("the node still listens at %s", a)
+		}
 	}
 }

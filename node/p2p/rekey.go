@@ -10,9 +10,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/transport"
 )
 
-// Rekey replaces the main host by one with another transport key, at the ports of
-// the one before. Its connections end with Disconnected; whoever knows only the key
-// of before reaches nobody. After an error there is no main host: call it again.
+// Rekey replaces the main host by one with another transport key, at other ports where
+// the configuration leaves them to the system: who dials an address of before with the
+// key of before is told the key that answers there, so at a fixed port the node can be
+// recognised until its address changes. Its connections end with Disconnected. After an
+// error there is no main host: call it again.
 // Errors: ErrPeerID, ErrClosed, those of Open.
 func (n *Net) Rekey(ctx context.Context, key crypto.PrivKey) error {
 	if key == nil || key.Type() != crypto.Ed25519 {
@@ -33,7 +35,6 @@ func (n *Net) Rekey(ctx context.Context, key crypto.PrivKey) error {
 		}
 	}
 	if old := n.adopt(mainHost, nil); old != nil {
-		n.ports = old.Network().ListenAddresses()
 		if err := old.Close(); err != nil && !errors.Is(err, transport.ErrListenerClosed) {
 			n.log.Warn("the host of before did not close well", "err", err)
 		}
@@ -45,5 +46,5 @@ func (n *Net) Rekey(ctx context.Context, key crypto.PrivKey) error {
 	n.mu.Lock()
 	n.key, n.id = key, id
 	n.mu.Unlock()
-	return n.openMain(ctx, n.ports)
+	return n.openMain(ctx, nil)
 }
