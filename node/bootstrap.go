@@ -3,11 +3,13 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/event"
@@ -104,6 +106,27 @@ func (n *Node) RemoveBootstrap(ctx context.Context, which string) error {
 	named, err := parseBootstraps(n.cfg.Bootstrap)
 	n.net.KeepBootstrap(p2p.FromUser, append(left, named...)...)
 	return err
+}
+
+// tellNamed tells the owner that a server of a person who is shut out stays a way into
+// the network, as the owner named it by hand.
+func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID) error {
+	named, err := bootstraps(tx)
+	if err != nil {
+		return err
+	}
+	given, err := parseBootstraps(l.cfg.Bootstrap)
+	if err != nil {
+		return err
+	}
+	named = append(named, given...)
+	for _, d := range l.acct.devicesOf(p) {
+		id := peer.ID(d.Transport)
+		if len(id) > 0 && slices.ContainsFunc(named, func(i peer.AddrInfo) bool { return i.ID == id }) {
+			l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("A server of %s stays a way into the network, as you named it, and sees when this node is there. To leave it: kinloom bootstrap remove %s.", l.acct.shown(p), id)})
+		}
+	}
+	return nil
 }
 
 func parseBootstrap(address string) (peer.AddrInfo, error) {

@@ -324,7 +324,11 @@ func (l *loop) mayUse(w store.Ways, k *link) bool {
 // shut ends the exchange with a person; who was a contact until now must not find
 // this node again.
 func (l *loop) shut(tx *store.Tx, p identity.PersonID, was bool) error {
+	l.then(l.tellKnown) // before the next key is used
 	if err := l.forget(tx, p); err != nil || !was {
+		return err
+	}
+	if err := l.tellNamed(tx, p); err != nil {
 		return err
 	}
 	return l.vanish(tx, p)

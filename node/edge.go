@@ -85,6 +85,11 @@ func (n *Node) connect(ctx, run context.Context) error {
 		return err
 	}
 	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1)}
+	if err := n.ask(ctx, func(l *loop) { // before anybody is dialled; the rest once the network is there
+		n.edge.known.Store(&known{shunned: l.knownNow().shunned})
+	}); err != nil {
+		return err
+	}
 	hosts, err := n.hosts(ctx)
 	if err != nil {
 		return err
@@ -397,7 +402,7 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 	})
 	return p2p.Config{
 		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy, Announce: public,
-		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Owner: n.edge.owner, Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
+		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Owner: n.edge.owner, Shunned: n.edge.shuns, Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
 	}, err
 }
 

@@ -23,6 +23,7 @@ type known struct {
 	servers  []peer.AddrInfo        // of contacts who relay, or keep records
 	relays   []peer.AddrInfo        // of those that relay
 	owners   map[peer.ID]identity.PersonID
+	shunned  map[peer.ID]bool // transports of those who are shut out, as they were known last
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -30,8 +31,20 @@ func (l *loop) tellKnown() {
 	if l.net == nil {
 		return
 	}
-	next := &known{contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}}
+	l.net.know(l.knownNow())
+}
+
+// knownNow is the copy as it has to be now.
+func (l *loop) knownNow() *known {
+	next := &known{contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{}}
 	for _, d := range l.acct.devices {
+		if l.refused(d) && d.ID != l.acct.device {
+			for _, id := range [][]byte{d.Transport, d.LAN} {
+				if len(id) > 0 {
+					next.shunned[peer.ID(id)] = true
+				}
+			}
+		}
 		c, ok := l.acct.contacts[d.Person]
 		if !ok || d.ID == l.acct.device || c.State == store.Removed || c.State == store.Request || l.shutOut(d) {
 			continue
@@ -55,7 +68,7 @@ func (l *loop) tellKnown() {
 			next.relays = append(next.relays, info)
 		}
 	}
-	l.net.know(next)
+	return next
 }
 
 // know implements jobs.
@@ -63,6 +76,9 @@ func (e *edge) know(k *known) {
 	before := e.known.Swap(k)
 	if before == nil || !maps.Equal(before.contacts, k.contacts) {
 		e.protect(before, k)
+	}
+	if before == nil || !maps.Equal(before.shunned, k.shunned) {
+		e.n.net.LeaveShunned()
 	}
 	// Who is a contact no longer is not asked to relay, nor dialled before others.
 	e.n.net.KeepBootstrap(p2p.FromContact, k.servers...)
@@ -103,6 +119,12 @@ func (e *edge) owner(id peer.ID) string {
 		}
 	}
 	return ""
+}
+
+// shuns says whether a transport is that of a person who is shut out.
+func (e *edge) shuns(id peer.ID) bool {
+	k := e.known.Load()
+	return k != nil && k.shunned[id]
 }
 
 // relaysMax bounds the servers of the address book that are asked to relay.

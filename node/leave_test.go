@@ -1,12 +1,16 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // TestFixedPortStaysRecognisable: who is removed is told nothing, but the owner is, where
@@ -42,6 +46,65 @@ func TestFixedPortStaysRecognisable(t *testing.T) {
 					t.Errorf("the owner was told of a port that stays: %v, want %v", told, tc.fixed)
 				}
 				closed(t, ada, bob)
+			})
+		})
+	}
+}
+
+// TestServerOfBlockedContactIsLeft: the server of a contact who was blocked is no relay,
+// way into the network or proxy any more, whoever else names it, and is never told the
+// next key; after a restart neither. Where the owner named it by hand it stays, and the
+// owner is told.
+func TestServerOfBlockedContactIsLeft(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		t.Run(map[bool]string{false: "told by her", true: "named by the owner"}[named], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				net := testnet.New(t, 1, testnet.Options{})
+				m := opened(t, Config{Name: "Mallory", NoLAN: true, Profile: "server", Network: net.Host(0).Configure})
+				id, _ := m.net.PeerIDs()
+				c := Config{Name: "Victim", Dir: t.TempDir(), NoLAN: true, Network: net.Host(1).Configure}
+				if named {
+					c.Bootstrap = []string{net.Host(0).Addr.String() + "/p2p/" + id.String()}
+				}
+				v := opened(t, c)
+				net.Host(1).Firewall(true)
+				meet(t, m, v)
+				time.Sleep(2 * time.Minute)
+				uses := func() (book, relay, held bool) {
+					book = slices.ContainsFunc(v.net.Book(), func(k p2p.Known) bool { return k.Peer.ID == id })
+					relay = slices.ContainsFunc(v.edge.relays(), func(i peer.AddrInfo) bool { return i.ID == id })
+					return book, relay, len(v.net.Reachability().Relays) > 0
+				}
+				if book, relay, held := uses(); !book || !relay || !held {
+					t.Fatalf("before: in the book %v, asked to relay %v, relays %v", book, relay, held)
+				}
+				notices := v.Watch()
+				if _, err := v.Block(ctx, "Mallory"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				look := func(when string) {
+					t.Helper()
+					v.net.AddBootstrap(p2p.FromDHT, peer.AddrInfo{ID: id, Addrs: m.net.Addrs()})
+					time.Sleep(5 * time.Minute)
+					if book, relay, held := uses(); book != named || relay != named || held != named {
+						t.Errorf("%s: in the book %v, asked to relay %v, relays %v; want %v", when, book, relay, held, named)
+					}
+					next, _ := v.net.PeerIDs()
+					if knows := slices.ContainsFunc(m.net.Peers(), func(p p2p.Peer) bool { return p.ID == next }); knows != named {
+						t.Errorf("%s: her server is connected with the next key: %v, want %v", when, knows, named)
+					}
+				}
+				look("after the block")
+				told := slices.ContainsFunc(notices(), func(n Notice) bool { return strings.Contains(n.Text, "stays a way into the network") })
+				if told != named {
+					t.Errorf("the owner was told that the server stays: %v, want %v", told, named)
+				}
+				closed(t, v)
+				v = opened(t, c)
+				look("after a restart")
+				closed(t, v, m)
 			})
 		})
 	}

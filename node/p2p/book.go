@@ -76,6 +76,8 @@ type book struct {
 	log  *slog.Logger
 	now  func() time.Time
 
+	shunned func(peer.ID) bool // nil: nobody is; Config.Shunned
+
 	public atomic.Bool // there is a public address in it
 
 	mu    sync.Mutex // guards all below
@@ -110,7 +112,7 @@ func (b *book) load(ctx context.Context) {
 	defer b.mu.Unlock()
 	defer b.note()
 	for _, k := range stored[:min(len(stored), MaxBook)] {
-		if isEd25519(k.Peer.ID) && k.Source.trust() >= 0 && len(k.Peer.Addrs) > 0 && b.known[k.Peer.ID] == nil {
+		if out := b.shunned != nil && k.Source != FromUser && b.shunned(k.Peer.ID); !out && isEd25519(k.Peer.ID) && k.Source.trust() >= 0 && len(k.Peer.Addrs) > 0 && b.known[k.Peer.ID] == nil {
 			b.known[k.Peer.ID] = &k
 		}
 	}
@@ -156,7 +158,7 @@ func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 			addrs = append(addrs, a)
 		}
 	}
-	if !isEd25519(info.ID) || len(addrs) == 0 || from.trust() < 0 {
+	if !isEd25519(info.ID) || len(addrs) == 0 || from.trust() < 0 || from != FromUser && b.shunned != nil && b.shunned(info.ID) {
 		return false
 	}
 	b.mu.Lock()
@@ -277,6 +279,34 @@ func wideGroup(a ma.Multiaddr) netip.Prefix {
 	return p
 }
 
+// named reports whether the owner named p.
+func (b *book) named(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := b.known[p]
+	return k != nil && k.Source == FromUser
+}
+
+// leave forgets those of which out says yes.
+func (b *book) leave(out func(peer.ID) bool) {
+	for _, k := range b.snapshot() {
+		if !out(k.Peer.ID) {
+			continue
+		}
+		b.mu.Lock()
+		delete(b.known, k.Peer.ID)
+		b.dirty = true
+		b.note()
+		b.mu.Unlock()
+	}
+}
+
+func (b *book) snapshot() []Known {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.list()
+}
+
 // worked notes that p answered, failed that it did not.
 func (b *book) worked(p peer.ID) {
 	b.mu.Lock()
@@ -324,9 +354,7 @@ func (b *book) list() []Known {
 // with some chance, so that a bad book does not stay so. Those of which not says yes
 // are passed over, and so are, at first, those that failed lately.
 func (b *book) candidates(n int, not func(peer.ID) bool) []peer.AddrInfo {
-	b.mu.Lock()
-	all := b.list()
-	b.mu.Unlock()
+	all := b.snapshot()
 	now := b.now()
 	slices.SortStableFunc(all, func(x, y Known) int {
 		waits := func(k Known) bool { return now.Sub(k.Tried) < time.Minute<<min(k.Fails, 8) && k.Fails > 0 }
@@ -392,11 +420,7 @@ func (b *book) silent() bool {
 func (b *book) private() bool { return !b.public.Load() }
 
 // Book returns the servers of the DHT that this node knows, best first.
-func (n *Net) Book() []Known {
-	n.book.mu.Lock()
-	defer n.book.mu.Unlock()
-	return n.book.list()
-}
+func (n *Net) Book() []Known { return n.book.snapshot() }
 
 // KeepBootstrap forgets the servers of a source that are not among some, wherever they
 // had been known from before that source named them.

@@ -67,7 +67,7 @@ func (n *Net) choose(most int, avoid ...peer.ID) []peer.AddrInfo {
 	var out []peer.AddrInfo
 	seen := map[peer.ID]bool{n.self(): true}
 	add := func(i peer.AddrInfo) {
-		if !seen[i.ID] && len(i.Addrs) > 0 {
+		if !seen[i.ID] && len(i.Addrs) > 0 && !n.shunned(i.ID) {
 			seen[i.ID] = true
 			out = append(out, i)
 		}

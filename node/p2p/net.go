@@ -85,6 +85,7 @@ func New(cfg Config) (*Net, error) {
 	}
 	n.throwaways = make(chan struct{}, maxThrowaway)
 	n.book = newBook(cfg.Data, cfg.Log, time.Now)
+	n.book.shunned = cfg.Shunned
 	if cfg.Proxy != nil {
 		n.proxy = newProxy(cfg.Proxy)
 	}

@@ -304,13 +304,30 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 	seen := map[peer.ID]bool{h.ID(): true}
 	return slices.DeleteFunc(all, func(c peer.AddrInfo) bool {
 		t, held := n.relays.tried[c.ID], n.relays.have[c.ID]
-		skip := seen[c.ID] || held != nil || !isEd25519(c.ID) || t != nil && now.Before(t.Again)
+		skip := seen[c.ID] || n.shunned(c.ID) || held != nil || !isEd25519(c.ID) || t != nil && now.Before(t.Again)
 		seen[c.ID] = true
 		return skip
 	})
 }
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }
+
+// shunned says whether a peer is not to be used, as its person is shut out.
+func (n *Net) shunned(p peer.ID) bool {
+	return n.cfg.Shunned != nil && n.cfg.Shunned(p) && !n.book.named(p)
+}
+
+// LeaveShunned ends what ties this node to those whom Config.Shunned names since lately:
+// their places in the address book, and reservations with them.
+func (n *Net) LeaveShunned() {
+	n.book.leave(n.shunned)
+	for _, r := range n.relays.held() {
+		if n.shunned(r.Peer) && n.relays.lost(n, r.Peer) {
+			n.ClosePeer(r.Peer)
+			n.events.signal()
+		}
+	}
+}
 
 // owner names whose a transport id is, for counting.
 func (n *Net) owner(p peer.ID) string {
