@@ -91,7 +91,9 @@ func (n *Net) openDHT(ctx context.Context, h *p2pHost) (*dht, error) {
 		kad.MaxRecordAge(recordAge),
 		kad.DisableProviders(), kad.ProviderStore(noProviders{}),
 		kad.AddressFilter(d.dialable),
-		kad.QueryFilter(func(_ any, i peer.AddrInfo) bool { return isEd25519(i.ID) && !n.shunned(i.ID) && len(d.dialable(i.Addrs)) > 0 }),
+		kad.QueryFilter(func(_ any, i peer.AddrInfo) bool {
+			return isEd25519(i.ID) && !n.shunned(i.ID) && len(d.dialable(i.Addrs)) > 0
+		}),
 		kad.RoutingTableFilter(func(_ any, p peer.ID) bool { return isEd25519(p) && !n.shunned(p) && h.conn(p) != nil }),
 		kad.RoutingTablePeerDiversityFilter(newDiversity(h)),
 		kad.OnRequestHook(d.onRequest),
