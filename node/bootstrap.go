@@ -108,7 +108,8 @@ func (n *Node) RemoveBootstrap(ctx context.Context, which string) error {
 	return err
 }
 
-// tellNamed tells the owner that a server of a person who is shut out stays a way into
+// tellNamed tells the owner that a server of a person who is to know nothing of this node
+// (any more, or beyond the local network) stays a way into
 // the network, as the owner named it by hand.
 func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID) error {
 	named, err := bootstraps(tx)

@@ -283,8 +283,8 @@ func (n *Node) RemoveContact(ctx context.Context, who string, history bool) (Con
 }
 
 // SetWays says by which routes a contact's devices are reached, and may reach this
-// one: WaysAny or WaysLAN. Who is given less than before knows where this
-// node was, and not where it will be.
+// one: WaysAny or WaysLAN. Who is given less than before knows where this node was, and
+// not where it will be: its transport key changes for all, and open invites end.
 func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 	rule := store.AnyWay
 	switch ways {
@@ -309,8 +309,12 @@ func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 				l.then(link.close)
 			}
 		}
+		l.then(l.tellKnown) // before the next key is used
 		if before == store.AnyWay {
-			return l.hide(tx)
+			if err := l.tellNamed(tx, c.Person); err != nil {
+				return err
+			}
+			return l.vanish(tx, c.Person) // what they knew was good everywhere
 		}
 		return nil
 	})

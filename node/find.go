@@ -276,7 +276,7 @@ func (e *edge) waysIn(h rv.Hint) []dialWay {
 // try dials the ways to a device, transport by transport, and opens its dm stream.
 func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, error) {
 	failed := &tries{cause: errUnreachable}
-	ways = slices.DeleteFunc(slices.Clone(ways), func(w dialWay) bool { return !allows(r.rule, w.addr) })
+	ways = slices.DeleteFunc(slices.Clone(ways), func(w dialWay) bool { return !mayDial(r.rule, w) })
 	for len(ways) > 0 && ctx.Err() == nil {
 		transport := ways[0].transport
 		var addrs []multiaddr.Multiaddr
@@ -287,6 +287,12 @@ func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, e
 			}
 			return same
 		})
+		if r.rule == store.LANOnly { // the main host would show its key
+			if _, err := e.n.net.DialLAN(ctx, peer.ID(transport), addrs); err != nil {
+				failed.add(addrs, err)
+				continue
+			}
+		}
 		k, err := e.open(ctx, peer.ID(transport), addrs)
 		if err == nil {
 			k.device, k.known = r.device, true

@@ -23,7 +23,7 @@ type known struct {
 	servers  []peer.AddrInfo        // of contacts who relay, or keep records
 	relays   []peer.AddrInfo        // of those that relay
 	owners   map[peer.ID]identity.PersonID
-	shunned  map[peer.ID]bool // transports of those who are shut out, as they were known last
+	shunned  map[peer.ID]bool // transports of those who must not know the main host, as they were known last
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -38,7 +38,7 @@ func (l *loop) tellKnown() {
 func (l *loop) knownNow() *known {
 	next := &known{contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{}}
 	for _, d := range l.acct.devices {
-		if l.refused(d) && d.ID != l.acct.device {
+		if d.ID != l.acct.device && (l.refused(d) || l.waysOf(d) == store.LANOnly) {
 			for _, id := range [][]byte{d.Transport, d.LAN} {
 				if len(id) > 0 {
 					next.shunned[peer.ID(id)] = true

@@ -109,3 +109,45 @@ func TestServerOfBlockedContactIsLeft(t *testing.T) {
 		})
 	}
 }
+
+// TestLANOnlyContactCannotFollow: who may reach a node on the local network alone is
+// reached there, and does not know the key by which the node is found elsewhere: neither
+// what she knew before, nor told, nor shown by a dial, after a restart neither.
+func TestLANOnlyContactCannotFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{Latency: time.Millisecond})
+		c := Config{Name: "Ada", Dir: t.TempDir(), NoDHT: true, Network: net.Host(0).Configure}
+		ada, bob := opened(t, c), opened(t, Config{Name: "Bob", NoDHT: true, Network: net.Host(1).Configure})
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		before, _ := ada.net.PeerIDs()
+		if _, err := ada.SetWays(t.Context(), "Bob", WaysLAN); err != nil {
+			t.Fatal(err)
+		}
+		look := func(when string) {
+			t.Helper()
+			time.Sleep(2 * time.Minute)
+			main, _ := ada.net.PeerIDs()
+			if main == before {
+				t.Errorf("%s the transport key is still that of before", when)
+			}
+			at(t, bob, ada, func(_ *loop, d *device) {
+				k := d.queue.link
+				if len(d.Transport) > 0 || d.Secret != [32]byte{} || k == nil || k.route != RouteLAN || k.peer == main {
+					t.Errorf("%s Bob knows the key %x and has a link: %v", when, d.Transport, k != nil)
+				}
+			})
+			for _, p := range bob.net.Peers() {
+				if p.ID == main {
+					t.Errorf("%s Ada's main host is connected with Bob: %+v", when, p)
+				}
+			}
+		}
+		look("after the rule")
+		closed(t, ada)
+		c.Network = net.Host(2).Configure
+		ada = opened(t, c)
+		look("after a restart")
+		closed(t, ada, bob)
+	})
+}

@@ -88,18 +88,19 @@ func (l *loop) unplace() {
 }
 
 // whereabouts is what a contact is told of this device: where it is now, and the
-// secret that finds it later. Who may reach it on the local network alone gets neither
-// another address nor the secret, as the records made with that name all.
+// secret that finds it later. Who may reach it on the local network alone gets nothing
+// of that: with the transport key it could be followed over any relay. There it is found
+// by its LAN host.
 func (l *loop) whereabouts(c *store.Contact) event.Whereabouts {
+	if c.Ways == store.LANOnly {
+		return event.Whereabouts{Offers: l.place.offers & event.OffersDoze}
+	}
 	w := event.Whereabouts{Transport: l.acct.transport, Proof: l.acct.proof, Secret: l.acct.secret, Offers: l.place.offers}
 	for _, b := range l.place.addrs {
 		a, err := multiaddr.NewMultiaddrBytes(b)
 		if err == nil && allows(c.Ways, a) && len(w.Addrs) < event.MaxPlaces && len(b) <= event.MaxPlace {
 			w.Addrs = append(w.Addrs, b)
 		}
-	}
-	if c.Ways != store.AnyWay {
-		w.Secret = [32]byte{}
 	}
 	return w
 }

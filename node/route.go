@@ -41,6 +41,13 @@ const (
 type dialWay struct {
 	transport []byte
 	addr      multiaddr.Multiaddr
+	lan       bool // of its LAN host, which is dialled by that of this device
+}
+
+// mayDial says whether a way may be dialled: who is reached on the local network alone,
+// from the LAN host alone, as the main one would show its key.
+func mayDial(rule store.Ways, w dialWay) bool {
+	return allows(rule, w.addr) && (rule != store.LANOnly || w.lan)
 }
 
 // pump hands a device's cells to its link while that has room, and asks for what
@@ -198,12 +205,12 @@ func waysTo(d store.Device) []dialWay {
 		if err != nil {
 			continue
 		}
-		transport := d.Transport
-		if a.Source == sourceLAN {
-			transport = d.LAN
+		way := dialWay{transport: d.Transport, addr: addr, lan: a.Source == sourceLAN}
+		if way.lan {
+			way.transport = d.LAN
 		}
-		if len(transport) > 0 {
-			ways = append(ways, dialWay{transport: transport, addr: addr})
+		if len(way.transport) > 0 {
+			ways = append(ways, way)
 		}
 	}
 	return ways

@@ -125,7 +125,7 @@ func way(d *device, a store.Address, rule store.Ways) Way {
 	switch {
 	case err != nil:
 		w.Result = "cannot be read"
-	case !allows(rule, addr):
+	case !mayDial(rule, dialWay{addr: addr, lan: a.Source == sourceLAN}):
 		w.Result = "not used: your rule for this contact forbids it"
 	case d.queue.dialing && d.queue.link == nil:
 		w.Result = "being tried"

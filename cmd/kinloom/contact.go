@@ -238,7 +238,7 @@ func (a *app) contactWays() *cobra.Command {
 	return &cobra.Command{
 		Use: "ways WHO any|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
 		Long: "any: by whatever works. " +
-			"lan: on the local network only. From then on they are told neither other addresses nor how to look this node up.",
+			"lan: on the local network only. From then on they are told nothing by which this node is found elsewhere, and what they knew is of no use: its key changes, and open invites end.",
 		Example: "  kinloom contact ways bob lan\n  kinloom contact ways bob any",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), needHome, func(ctx context.Context, c *client.Client) error {

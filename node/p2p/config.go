@@ -53,9 +53,9 @@ type Config struct {
 	// contacts may use of the relay is counted by it, so that a new key is no new share. It
 	// is called as Trusted is. Nil: each id is a person.
 	Owner func(peer.ID) string
-	// Shunned reports whether a transport id is that of somebody whom the owner has shut
-	// out: it is no server, relay or proxy of this node, unless the owner named it. It is
-	// called as Trusted is. Nil: nobody is.
+	// Shunned reports whether a transport id is that of somebody who is not to know the
+	// main host, such as a person who was blocked: it is no server, relay or proxy of this
+	// node, unless the owner named it. It is called as Trusted is. Nil: nobody is.
 	Shunned func(peer.ID) bool
 	// Relays returns the peers to ask for a reservation, best first: the relays of
 	// contacts, then public servers. Connected peers that relay are asked after them. It
