@@ -210,17 +210,23 @@ func (a *account) loadPlace(tx *store.Tx) error {
 }
 
 // answerAs notes the transport key that this device has from now on.
-func (a *account) answerAs(key crypto.PrivKey) error {
-	public, err := key.GetPublic().Raw()
+func (a *account) answerAs(key crypto.PrivKey) (err error) {
+	a.transport, a.proof, err = proveKey(key, a.device)
+	return err
+}
+
+// proveKey gives the public half of a transport key, and the proof that it is used by
+// a device.
+func proveKey(key crypto.PrivKey, d identity.DeviceID) (public [32]byte, proof [identity.SignatureSize]byte, err error) {
+	raw, err := key.GetPublic().Raw()
 	if err != nil {
-		return fmt.Errorf("transport key: %w", err)
+		return public, proof, fmt.Errorf("transport key: %w", err)
 	}
-	proof, err := key.Sign(identity.ReachInput(a.device))
+	sig, err := key.Sign(identity.ReachInput(d))
 	if err != nil {
-		return fmt.Errorf("transport key: %w", err)
+		return public, proof, fmt.Errorf("transport key: %w", err)
 	}
-	a.transport, a.proof = [32]byte(public), [identity.SignatureSize]byte(proof)
-	return nil
+	return [32]byte(raw), [identity.SignatureSize]byte(sig), nil
 }
 
 // drawSecret draws a contact secret and stores it.
