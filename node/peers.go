@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -73,6 +75,28 @@ func (l *loop) introduce(p *Peer, id peer.ID) {
 	case c.State == store.Request:
 		p.Kind = "request"
 	}
+}
+
+// byTransport finds the device whose transport key this is. Each has proved its own,
+// so no two have one; if they did, who is shut out would come last.
+func (l *loop) byTransport(id []byte) (found *device, ok bool) {
+	for _, d := range l.acct.devices {
+		if d.ID == l.acct.device || string(d.Transport) != string(id) && string(d.LAN) != string(id) {
+			continue
+		}
+		if found == nil || l.before(d, found) {
+			found = d
+		}
+	}
+	return found, found != nil
+}
+
+// before says which of two devices with one transport key is meant by it.
+func (l *loop) before(a, b *device) bool {
+	if out := l.shutOut(a); out != l.shutOut(b) {
+		return !out
+	}
+	return cmp.Or(b.Seen.Compare(a.Seen), bytes.Compare(a.ID[:], b.ID[:])) < 0
 }
 
 // errNoNetwork answers what only a node with a network can do.

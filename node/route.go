@@ -2,7 +2,6 @@ package node
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
@@ -284,28 +283,6 @@ func (l *loop) met(tx *store.Tx, in met) error {
 		return l.attach(tx, k, d)
 	}
 	return nil // whose it is, the first cell that opens will tell
-}
-
-// byTransport finds the device whose transport key this is. Each has proved its own,
-// so no two have one; if they did, who is shut out would come last.
-func (l *loop) byTransport(id []byte) (found *device, ok bool) {
-	for _, d := range l.acct.devices {
-		if d.ID == l.acct.device || string(d.Transport) != string(id) && string(d.LAN) != string(id) {
-			continue
-		}
-		if found == nil || l.before(d, found) {
-			found = d
-		}
-	}
-	return found, found != nil
-}
-
-// before says which of two devices with one transport key is meant by it.
-func (l *loop) before(a, b *device) bool {
-	if out := l.shutOut(a); out != l.shutOut(b) {
-		return !out
-	}
-	return cmp.Or(b.Seen.Compare(a.Seen), bytes.Compare(a.ID[:], b.ID[:])) < 0
 }
 
 // deviceOf finds the device of a link by what is known before a cell opened.
