@@ -30,7 +30,8 @@ const (
 	OffersDoze = 1 << 3
 )
 
-// ErrProof: the transport key of a Whereabouts is not shown to be that of the device.
+// ErrProof means that the transport key of a Whereabouts is not shown to be that of the
+// device.
 var ErrProof = errors.New("transport key without proof of whose it is")
 
 // Whereabouts is the body of Reach: where the device that says it is found, now
