@@ -69,7 +69,7 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 	err := firstDial(ctx, p, hosts[:], by[:])
 	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
-		n.tried.dialled(all, path)
+		n.tried.dialled(all, path, time.Now())
 		return path, nil
 	}
 	switch {

@@ -362,6 +362,7 @@ func (n *Net) deliver(ctx context.Context) {
 		if here != told.network {
 			if told.network != "" {
 				n.neighbours.forget()
+				n.tried.forget(time.Now())
 				n.FindRelays()
 			}
 			n.moves.Add(1)

@@ -10,7 +10,11 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Tried is what the connections since the start show of the network here.
+// triedFor is how long a connection shows something of the network here: firewalls and
+// routers are changed, and not only left.
+const triedFor = 3 * time.Hour
+
+// Tried is what the connections of the last hours in this network show of it.
 type Tried struct {
 	UDP     int    // connections with others outside over QUIC
 	TCP     int    // and over TCP,
@@ -24,19 +28,47 @@ type Tried struct {
 	False int
 }
 
-// tried counts. Its lock guards the fields.
+// tried counts, in two parts of triedFor/2: what is older than both is dropped. Its lock
+// guards the fields.
 type tried struct {
-	mu   sync.Mutex
-	seen Tried
+	mu     sync.Mutex
+	seen   Tried     // in this part, but LAN, Answers and False, which are of all time
+	before Tried     // in the one before
+	since  time.Time // the begin of this part
+}
+
+// turn begins another part where that is due. The caller holds mu.
+func (t *tried) turn(now time.Time) {
+	if gone := now.Sub(t.since); gone >= triedFor {
+		t.part(now)
+		t.part(now)
+	} else if gone >= triedFor/2 {
+		t.part(now)
+	}
+}
+
+func (t *tried) part(now time.Time) {
+	t.before = Tried{UDP: t.seen.UDP, TCP: t.seen.TCP, Skipped: t.seen.Skipped}
+	t.seen.UDP, t.seen.TCP, t.seen.Skipped = 0, 0, 0
+	t.since = now
+}
+
+// forget drops what was seen of another network.
+func (t *tried) forget(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.part(now)
+	t.part(now)
 }
 
 // dialled notes which of the addresses of somebody answered.
-func (t *tried) dialled(addrs []ma.Multiaddr, path Path) {
+func (t *tried) dialled(addrs []ma.Multiaddr, path Path, now time.Time) {
 	if path.Route != Direct {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.turn(now)
 	if path.Transport == "quic" {
 		t.seen.UDP++
 		return
@@ -78,16 +110,23 @@ func (t *tried) lan(err error) {
 	}
 }
 
-// Tried tells what the connections since the start show.
+// Tried tells what the connections of the last hours in this network show.
 func (n *Net) Tried() Tried {
-	n.tried.mu.Lock()
-	out := n.tried.seen
-	n.tried.mu.Unlock()
+	out := n.tried.now(time.Now())
 	for _, p := range n.Peers() {
 		if p.Route == Direct && p.Transport == "quic" {
 			out.UDP++ // those who dialled this node count too
 		}
 	}
 	out.Found = n.neighbours.count(time.Now())
+	return out
+}
+
+func (t *tried) now(now time.Time) Tried {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.turn(now)
+	out := t.seen
+	out.UDP, out.TCP, out.Skipped = out.UDP+t.before.UDP, out.TCP+t.before.TCP, out.Skipped+t.before.Skipped
 	return out
 }

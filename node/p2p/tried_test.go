@@ -3,6 +3,7 @@ package p2p
 import (
 	"errors"
 	"testing"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -23,7 +24,7 @@ func TestTriedTellsBlockedUDP(t *testing.T) {
 		{[]ma.Multiaddr{quic, tcp}, Path{Route: Direct, Transport: "tcp"}, Tried{TCP: 3, Skipped: 1}},
 		{[]ma.Multiaddr{quic, tcp}, Path{Route: Direct, Transport: "quic"}, Tried{UDP: 1, TCP: 3, Skipped: 1}},
 	} {
-		n.tried.dialled(step.addrs, step.path)
+		n.tried.dialled(step.addrs, step.path, time.Now())
 		if got := n.Tried(); got != step.want {
 			t.Errorf("after %v by %+v: %+v, want %+v", step.addrs, step.path, got, step.want)
 		}
@@ -31,5 +32,28 @@ func TestTriedTellsBlockedUDP(t *testing.T) {
 	n.tried.lan(errors.New("no socket"))
 	if got := n.Tried().LAN; got != "no socket" {
 		t.Errorf("the search for neighbours: %q", got)
+	}
+}
+
+// TestUDPBlockedInTheNextNetwork: that UDP got through at home says nothing of an office
+// that blocks it, nor of home some hours later.
+func TestUDPBlockedInTheNextNetwork(t *testing.T) {
+	var tr tried
+	now := time.Unix(1_700_000_000, 0)
+	quic := []ma.Multiaddr{ma.StringCast("/ip4/1.2.3.4/udp/4001/quic-v1"), ma.StringCast("/ip4/1.2.3.4/tcp/4001")}
+	tr.dialled(quic, Path{Route: Direct, Transport: "quic"}, now)
+	tr.answered(false)
+	now = now.Add(triedFor/2 + time.Minute)
+	if got := tr.now(now); got.UDP != 1 {
+		t.Errorf("after a while at home: %+v", got)
+	}
+	tr.forget(now)
+	tr.dialled(quic, Path{Route: Direct, Transport: "tcp"}, now)
+	if got, want := tr.now(now), (Tried{TCP: 1, Skipped: 1, Answers: 1, False: 1}); got != want {
+		t.Errorf("in the office: %+v, want %+v", got, want)
+	}
+	now = now.Add(triedFor)
+	if got, want := tr.now(now), (Tried{Answers: 1, False: 1}); got != want {
+		t.Errorf("hours later: %+v, want %+v", got, want)
 	}
 }
