@@ -173,9 +173,10 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	}
 	d.net.dials.begin(info.ID)
 	defer d.net.dials.end(info.ID)
-	err := h.dial(ctx, info.ID, d.net.turned.sift(info.ID, info.Addrs))
+	addrs := d.net.turned.sift(info.ID, info.Addrs)
+	err := h.dial(ctx, info.ID, addrs)
 	if c := h.conn(info.ID); err == nil && c != nil {
-		d.net.tried.dialled(info.Addrs, pathOf(c))
+		d.net.tried.dialled(addrs, pathOf(c), time.Now())
 	} else if err != nil {
 		d.net.tried.failed(err)
 	}

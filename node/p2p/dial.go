@@ -63,8 +63,10 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 		return Path{}, ErrNoAddress
 	}
 	n.dials.begin(p)
+	all = all[:0]
 	for i := range by {
 		by[i] = n.turned.sift(p, by[i])
+		all = append(all, by[i]...)
 	}
 	err := firstDial(ctx, p, hosts[:], by[:])
 	n.dials.end(p)
