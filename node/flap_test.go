@@ -1,6 +1,8 @@
 package node
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,7 +83,9 @@ func TestRelaysComeAndGo(t *testing.T) {
 		}
 		time.Sleep(tellEvery)
 		var last event.Whereabouts
+		var want [][]byte // the last change, whoever reported it
 		if err := ada.change(t.Context(), func(l *loop, tx *store.Tx) error {
+			want = l.place.addrs
 			for _, c := range l.acct.convs {
 				if c.Kind != event.Pair {
 					continue
@@ -94,8 +98,8 @@ func TestRelaysComeAndGo(t *testing.T) {
 				return err
 			}
 			return nil
-		}); err != nil || len(last.Addrs) != 1 || string(last.Addrs[0]) != string(multiaddr.StringCast("/ip4/9.9.9.5/udp/443/quic-v1").Bytes()) {
-			t.Errorf("the last change was never told: %v, %v", last.Addrs, err)
+		}); err != nil || len(want) == 0 || !slices.EqualFunc(last.Addrs, want, bytes.Equal) {
+			t.Errorf("the last change was never told: %v, want %v, %v", last.Addrs, want, err)
 		}
 		if err := ada.Close(); err != nil {
 			t.Error(err)

@@ -164,7 +164,7 @@ func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.note()
-	if from != FromUser && from != FromDHT && !b.home() { // the DHT has its own rule: dialable
+	if (from == FromContact || from == FromInvite) && !b.home() { // what the owner named may be inside; the DHT has its own rule: dialable
 		addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 		if len(addrs) == 0 {
 			return false
@@ -356,11 +356,26 @@ func (b *book) list() []Known {
 func (b *book) candidates(n int, not func(peer.ID) bool) []peer.AddrInfo {
 	all := b.snapshot()
 	now := b.now()
-	slices.SortStableFunc(all, func(x, y Known) int {
-		waits := func(k Known) bool { return now.Sub(k.Tried) < time.Minute<<min(k.Fails, 8) && k.Fails > 0 }
-		return cmp.Compare(b2i(waits(x)), b2i(waits(y)))
-	})
-	shuffle(all[:min(len(all), 3*n)])
+	// Who answered the last time comes before those that nobody has tried, and last who
+	// failed a moment ago.
+	class := func(k Known) int {
+		switch {
+		case k.Fails == 0 && !k.Success.IsZero():
+			return 0
+		case k.Fails == 0 || now.Sub(k.Tried) >= time.Minute<<min(k.Fails, 8):
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(all, func(x, y Known) int { return cmp.Compare(class(x), class(y)) })
+	for i := 0; i < len(all); {
+		same := slices.IndexFunc(all[i:], func(k Known) bool { return class(k) != class(all[i]) })
+		if same < 0 {
+			same = len(all) - i
+		}
+		shuffle(all[i : i+min(same, 3*n)])
+		i += same
+	}
 	groups := make(map[netip.Prefix]bool)
 	var out []peer.AddrInfo
 	for _, again := range []bool{false, true} {

@@ -55,7 +55,10 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 		if near && isLocal(a) && !isCircuit(a) {
 			which = lanHost
 		}
-		if ok && hosts[which] != nil && (which == lanHost || !lanOnly) {
+		if which == mainHost && (lanOnly || hosts[mainHost].local && (!ok || !isLocal(a) || isCircuit(a))) {
+			continue
+		}
+		if ok && hosts[which] != nil {
 			by[which], all = append(by[which], a), append(all, a)
 		}
 	}

@@ -60,6 +60,7 @@ func leadsIn(t *testing.T, within time.Duration, config func(*testing.T, *Net) p
 		if got, _, err := alone.find(t.Context(), point); err != nil || !bytes.Equal(got, record) {
 			t.Errorf("after a server was named: %d bytes, %v", len(got), err)
 		}
+		time.Sleep(time.Minute) // what was under way
 		before := times.Load()
 		time.Sleep(2 * time.Hour)
 		if now := times.Load(); now != before {
