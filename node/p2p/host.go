@@ -235,18 +235,25 @@ func (h *p2pHost) conn(p peer.ID) network.Conn {
 
 // dial opens a connection with p at one of addrs, and only there.
 func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) error {
+	_, err := h.connect(ctx, p, addrs)
+	return err
+}
+
+// connect is dial, with the connection, which may have ended already.
+func (h *p2pHost) connect(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	ps := h.Peerstore()
 	ps.ClearAddrs(p)
-	// Not for TempAddrTTL: what has that, libp2p forgets when an earlier connection ends.
-	ps.AddAddrs(p, addrs, peerstore.RecentlyConnectedAddrTTL)
+	// For good until the dial has ended: what has an end, libp2p replaces by what the other
+	// side said, late, over an earlier connection.
+	ps.AddAddrs(p, addrs, peerstore.PermanentAddrTTL)
+	defer ps.UpdateAddrs(p, peerstore.PermanentAddrTTL, peerstore.RecentlyConnectedAddrTTL)
 	// No back-off of libp2p: when to try again is decided by the caller, who knows
 	// that the network has changed or somebody is waiting. Forcing a direct dial would
 	// skip it too, but asks transports that a closing host has no more, and panics.
 	if nw, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		nw.Backoff().Clear(p)
 	}
-	_, err := h.Network().DialPeer(network.WithAllowLimitedConn(ctx, "kinloom"), p)
-	return err
+	return h.Network().DialPeer(network.WithAllowLimitedConn(ctx, "kinloom"), p)
 }
 
 // PathOf describes a connection of a Net.

@@ -30,8 +30,8 @@ const (
 )
 
 // pingLimits: a stream holds one buffer. Who asks from many places at once gets no
-// more than 32 of them.
-var pingLimits = Limits{Streams: 32, PerPeer: 2, StreamMemory: 1 << 10}
+// more than 32 of them; of one peer some that it has ended may be counted a moment longer.
+var pingLimits = Limits{Streams: 32, PerPeer: 6, StreamMemory: 1 << 10}
 
 var errEcho = errors.New("the echo is not what was sent")
 

@@ -113,7 +113,7 @@ func TestPingIsBounded(t *testing.T) {
 	open := 0
 	h, c = attack(t, n, n.Addrs()[0]) // somebody else, as the stream before may still be counted
 	id = c.RemotePeer()
-	for range 4 {
+	for range 2 * pingLimits.PerPeer {
 		s, err := h.NewStream(t.Context(), id, PingID)
 		if err != nil {
 			continue

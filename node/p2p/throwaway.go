@@ -96,12 +96,9 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 
 // talkOnce is one try of a throwaway host, with the connection that was tried.
 func (n *Net) talkOnce(ctx context.Context, h *p2pHost, to peer.ID, addrs []ma.Multiaddr, id protocol.ID, talk func(network.Stream) error) (network.Conn, error) {
-	if err := h.dial(ctx, to, addrs); err != nil {
+	c, err := h.connect(ctx, to, addrs)
+	if err != nil {
 		return nil, dialError(to, addrs, err)
-	}
-	c := h.conn(to)
-	if c == nil {
-		return nil, ErrNotConnected
 	}
 	s, err := n.streamOn(ctx, c, id)
 	if err != nil {

@@ -89,8 +89,11 @@ func TestCertificateOfTomorrow(t *testing.T) {
 				if tries == 2 {
 					t.Fatalf("no way to somebody whose clock is wrong: %v", err)
 				}
-				for gone := time.Now(); ; { // as the caller hears by Disconnected
-					if _, ok := n.Connected(id); !ok {
+				for gone := time.Now(); ; { // as the caller hears by Disconnected, once it is noted
+					n.turned.mu.Lock()
+					noted := len(n.turned.at) > 0
+					n.turned.mu.Unlock()
+					if _, ok := n.Connected(id); !ok && noted {
 						break
 					}
 					if time.Since(gone) > 5*time.Second {

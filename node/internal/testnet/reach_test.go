@@ -2,6 +2,8 @@ package testnet
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,9 @@ func known(servers []*up) func() []peer.AddrInfo {
 // over sends a line to somebody at the addresses given and returns the path of it.
 func over(ctx context.Context, from, to *up, addrs []ma.Multiaddr, text string) (p2p.Path, error) {
 	path, err := from.Dial(ctx, to.id, addrs)
+	if dial, ok := errors.AsType[*p2p.DialError](err); ok {
+		return path, fmt.Errorf("%w: %s", err, dial.Details())
+	}
 	if err != nil {
 		return path, err
 	}
