@@ -22,8 +22,14 @@ func natScenarios() []scenario {
 	return []scenario{
 		{name: "relay-cut", what: "the relay in use dies amid 400 KiB, more than a circuit may; there is another", bar: "resumed <= 30 s, 0 lost, twice, out of order", run: relayCut},
 		{
-			name: "cone-cone", what: "homes behind two cones, fresh ones each time: do they get a direct connection?", bar: ">= 95 % direct, all delivered",
-			run: func(ctx context.Context, l *lab) (outcome, error) { return punching(ctx, l, four, "direct", 0.95) },
+			name: "cone-cone", what: "homes behind two cones, fresh ones each time: do they get a direct connection?", bar: ">= 95 % direct (2 of 3 in the short form), all delivered",
+			run: func(ctx context.Context, l *lab) (outcome, error) {
+				share := 0.6 // three tries cannot tell 95 % from less
+				if l.long {
+					share = 0.95
+				}
+				return punching(ctx, l, four, "direct", share)
+			},
 		},
 		{
 			name: "symmetric", what: "the same behind two symmetric NATs: what no hole can carry, a relay does", bar: "100 % delivered by the relay",
