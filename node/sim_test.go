@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,15 +127,23 @@ func TestDeliveryUnderLossAndCuts(t *testing.T) {
 		first, _ = strconv.Atoi(s)
 		seeds = 1
 	}
+	var mu sync.Mutex // guards slowest
 	var slowest time.Duration
-	for seed := first; seed < first+seeds; seed++ {
-		synctest.Test(t, func(t *testing.T) {
-			took := exchangeAll(t, uint64(seed), 200, testnet.Options{Latency: 40 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05})
-			slowest = max(slowest, took)
-		})
-		if t.Failed() {
-			t.Fatalf("replay: KINLOOM_SEED=%d go test -run TestDeliveryUnderLossAndCuts ./node", seed)
+	t.Run("seed", func(t *testing.T) {
+		for seed := first; seed < first+seeds; seed++ {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					took := exchangeAll(t, uint64(seed), 200, testnet.Options{Latency: 40 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05})
+					mu.Lock()
+					defer mu.Unlock()
+					slowest = max(slowest, took)
+				})
+				if t.Failed() {
+					t.Errorf("replay: KINLOOM_SEED=%d go test -run TestDeliveryUnderLossAndCuts ./node", seed)
+				}
+			})
 		}
-	}
+	})
 	t.Logf("%d seeds, slowest %v of virtual time", seeds, slowest.Round(time.Millisecond))
 }
