@@ -20,14 +20,16 @@ type testedCase struct {
 	test string // name of its function, of a scenario of cmd/netlab, or of a script of cmd/kinloom
 }
 
-// testedLists are the lists of such cases, one variable each. Those of Reachability,
-// LAN and DoS come after these, in the same form.
+// testedLists are the lists of such cases, one variable each.
 var testedLists = []struct {
 	name  string
 	cases []testedCase
 }{
 	{"Discovery", discoveryCases},
 	{"Cold start", coldStartCases},
+	{"Reachability", reachabilityCases},
+	{"LAN", lanCases},
+	{"DoS", dosCases},
 }
 
 var discoveryCases = []testedCase{

@@ -1,0 +1,68 @@
+package node_test
+
+var reachabilityCases = []testedCase{
+	{"symmetric-symmetric", "cmd/netlab", "symmetric"},
+	{"relay dies mid-message", "node", "TestRelayDiesMidMessage"},
+	{"relay dies mid-message", "node/internal/testnet", "TestDeadRelayIsPassed"},
+	{"relay dies mid-message", "cmd/netlab", "relay-cut"},
+	{"128 KiB / 2 min cut", "node", "TestCircuitLimitsLoseNothing"},
+	{"128 KiB / 2 min cut", "node/internal/testnet", "TestCircuitIsCut"},
+	{"all reservations refused", "node/internal/testnet", "TestAllRelaysRefuse"},
+	{"all reservations refused", "node", "TestDoctorOfARoutedNode"},
+	{"UDP blocked", "cmd/netlab", "no-udp"},
+	{"UDP blocked", "cmd/netlab", "udp-doctor"},
+	{"UDP blocked", "node/p2p", "TestTriedTellsBlockedUDP"},
+	{"UDP blocked", "node/p2p", "TestUDPBlockedInTheNextNetwork"},
+	{"only 443 open", "cmd/netlab", "open-443"},
+	{"only 443 open", "node/p2p", "TestServerSharesItsTCPPort"},
+	{"CONNECT allowed to 443 only", "cmd/netlab", "only-443"},
+	{"CONNECT allowed to 443 only", "node/p2p", "TestThroughProxy"},
+	{"CONNECT refused", "node/p2p", "TestProxyTrouble"},
+	{"CONNECT needing a password", "cmd/netlab", "proxy-idle"},
+	{"CONNECT needing a password", "node", "TestDoctorNamesTheProxysFault"},
+	{"CONNECT dropping idle tunnels", "cmd/netlab", "proxy-idle"},
+	{"TLS intercepted", "node/p2p", "TestTLSIntercepted"},
+	{"TLS intercepted", "node/p2p", "TestWSSInterceptorIsRefused"},
+	{"IPv6-only to IPv4-only by relay", "cmd/netlab", "six-four"},
+	{"roaming mid-stream", "cmd/netlab", "roaming"},
+	{"roaming mid-stream", "cmd/netlab", "both-roam"},
+	{"roaming mid-stream", "node/p2p", "TestRoamingShowsAtOnce"},
+	{"UPnP lies", "node", "TestUPnPLies"},
+	{"UPnP lies", "node/p2p", "TestRouterLies"},
+	{"CGNAT", "cmd/netlab", "cgnat-hairpin"},
+	{"CGNAT", "cmd/netlab", "outbound"},
+	{"hairpin", "cmd/netlab", "cgnat-hairpin"},
+	{"forced private with AutoNAT v2", "node/internal/testnet", "TestForcedPrivateIgnoresDialBacks"},
+	{"captive portal", "cmd/netlab", "portal"},
+	{"captive portal", "node/p2p", "TestCaptivePortal"},
+	{"captive portal", "node/p2p", "TestDNSLies"},
+	{"wake from sleep", "cmd/netlab", "sleep"},
+	{"wake from sleep", "node", "TestSleepTriesAtOnce"},
+	{"wake from sleep", "node", "TestClockSeesSleep"},
+	{"wake from sleep", "node/internal/testnet", "TestRelaysAreConfirmed"},
+}
+
+// Hop limit, loop of three, bundles and room words come with the flood and the rooms.
+var lanCases = []testedCase{
+	{"mDNS flood", "node/p2p", "TestMDNSFlood"},
+	{"mDNS flood", "node/p2p", "TestNeighboursAreNoServers"},
+	{"mDNS flood", "node/internal/testnet", "TestNeighbourAnnouncesForeignID"},
+	{"loopback addresses of another host", "node/p2p", "TestLoopbackAddressesOfAnotherHost"},
+	{"loopback addresses of another host", "node/p2p", "TestMDNSRefusesOthersAddresses"},
+	{"key change at midnight during a transfer", "node", "TestKeyChangeAtMidnightDuringATransfer"},
+}
+
+// Gossip comes with the flood.
+var dosCases = []testedCase{
+	{"stream flood", "node/p2p", "TestStreamFlood"},
+	{"stream flood", "node/p2p", "TestPatientFlood"},
+	{"slowloris frames", "node", "TestSlowlorisFrames"},
+	{"slowloris frames", "node", "TestSilentStreamsHoldNoPlaces"},
+	{"huge length prefix", "node", "TestHugeLengthPrefix"},
+	{"10k conns from one /24", "node/internal/testnet", "TestTenThousandConnectionsOfOne24"},
+	{"PUT spam", "node/p2p", "TestPutFlood"},
+	{"PUT spam", "node/p2p", "TestPutSpamFromOneSource"},
+	{"goroutine and heap bound asserted", "cmd/kinloom", "TestUnderAttack"},
+	{"goroutine and heap bound asserted", "node/p2p", "TestLoopbackIsBounded"},
+	{"every decoder fuzzed", "node", "TestEveryDecoderIsFuzzed"},
+}
