@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,8 +106,11 @@ func TestIdleDayWithTwentyContacts(t *testing.T) {
 		there = there[:steady]
 		time.Sleep(time.Hour) // what follows a change is no idling
 
+		var mu sync.Mutex // guards what lies in counted
 		counted := map[int]idleTraffic{idleHome: {}, idleClient: {}}
 		net.Tap(func(p testnet.Packet) {
+			mu.Lock()
+			defer mu.Unlock()
 			if c := counted[p.From]; c != nil {
 				c.add(p, p.To, p.Src.Port(), size)
 			}
@@ -126,9 +130,12 @@ func TestIdleDayWithTwentyContacts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			perDay := counted[i].sum() * 24 / (rounds * int(round/time.Hour))
+			mu.Lock()
+			traffic := maps.Clone(counted[i])
+			mu.Unlock()
+			perDay := traffic.sum() * 24 / (rounds * int(round/time.Hour))
 			t.Logf("%s, %d contacts, %d of their devices connected, %d hours: %s; %.2f MB a day, at most %d",
-				s.Profile, s.Contacts, s.Online, rounds*int(round/time.Hour), counted[i], float64(perDay)/1e6, bars[i]/1e6)
+				s.Profile, s.Contacts, s.Online, rounds*int(round/time.Hour), traffic, float64(perDay)/1e6, bars[i]/1e6)
 			if perDay > bars[i] {
 				t.Errorf("%s: %d bytes a day, at most %d", s.Profile, perDay, bars[i])
 			}
