@@ -1,14 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/p2p"
@@ -62,14 +61,5 @@ func unreached(err error) string {
 	if len(dial.Attempts) > 1 {
 		tried = fmt.Sprintf("all %d addresses of the invite were tried", len(dial.Attempts))
 	}
-	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
-	switch {
-	case other:
-		return tried + "; another node is there now"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return tried + "; no node runs there"
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return tried + "; no way leads there from this network"
-	}
-	return tried + "; nobody answered"
+	return tried + "; " + cmp.Or(whatIsThere(err), "nobody answered")
 }

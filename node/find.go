@@ -377,10 +377,19 @@ func (d *device) hinted(transport []byte, hint [][]byte) {
 
 // shortError says in words why an address led nowhere.
 func shortError(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "nobody answered in time"
+	}
+	if there := whatIsThere(err); there != "" {
+		return there
+	}
+	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
+}
+
+// whatIsThere says what a failed dial tells of its address, or nothing.
+func whatIsThere(err error) string {
 	_, other := errors.AsType[sec.ErrPeerIDMismatch](err)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "nobody answered in time"
 	case other:
 		return "another node is there now"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -388,5 +397,5 @@ func shortError(err error) string {
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return "no way leads there from this network"
 	}
-	return event.Clean(err.Error(), 200) // some systems speak another language: no letter may be cut in two
+	return ""
 }

@@ -48,29 +48,27 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 	}
 	near := lanOnly || hosts[lanHost] != nil && n.neighbours.has(p, time.Now())
 	var by [len(hosts)][]ma.Multiaddr
-	var all []ma.Multiaddr
 	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
 		a, ok := usable(a)
-		which := mainHost
-		if near && isLocal(a) && !isCircuit(a) {
-			which = lanHost
+		inside := ok && isLocal(a) && !isCircuit(a)
+		switch {
+		case inside && near:
+			if hosts[lanHost] != nil {
+				by[lanHost] = append(by[lanHost], a)
+			}
+		case ok && !lanOnly && (inside || !hosts[mainHost].local):
+			by[mainHost] = append(by[mainHost], a)
 		}
-		if which == mainHost && (lanOnly || hosts[mainHost].local && (!ok || !isLocal(a) || isCircuit(a))) {
-			continue
-		}
-		if ok && hosts[which] != nil {
-			by[which], all = append(by[which], a), append(all, a)
-		}
+	}
+	var all []ma.Multiaddr
+	for i := range by {
+		by[i] = n.turned.sift(p, by[i])
+		all = append(all, by[i]...)
 	}
 	if len(all) == 0 {
 		return Path{}, ErrNoAddress
 	}
 	n.dials.begin(p)
-	all = all[:0]
-	for i := range by {
-		by[i] = n.turned.sift(p, by[i])
-		all = append(all, by[i]...)
-	}
 	err := firstDial(ctx, p, hosts[:], by[:])
 	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {

@@ -114,14 +114,14 @@ func (r *reach) visit(c network.Conn) bool {
 	if c.Stat().Direction != network.DirInbound || isCircuit(c.RemoteMultiaddr()) || !manet.IsPublicAddr(c.RemoteMultiaddr()) {
 		return false
 	}
-	if ip, err := manet.ToIP(c.RemoteMultiaddr()); err != nil || inOwnNetwork(ip) {
-		return false
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news := !r.visited
-	r.visited = true
-	return news
+	if r.visited {
+		return false // the first has told all that there is to know
+	}
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	r.visited = err == nil && !inOwnNetwork(ip)
+	return r.visited
 }
 
 // inOwnNetwork reports whether an address is of a network that this machine is in: who
