@@ -51,6 +51,7 @@ type Gap struct {
 type tx struct {
 	m       *Machine
 	now     time.Time
+	may     func(identity.DeviceID) bool // whose cells are taken; nil: everybody's
 	copies  []copied
 	started *opening
 	prints  []seenAt
@@ -142,6 +143,12 @@ func (m *Machine) Open(now time.Time, cell []byte) (Opened, error) {
 // those of wire.ParseCell, and of SPEC 8. After an error no state has changed,
 // but for ErrClone: commit Dirty then too.
 func (m *Machine) OpenFrom(now time.Time, cell []byte, hint identity.DeviceID) (Opened, error) {
+	return m.OpenIf(now, cell, hint, nil)
+}
+
+// OpenIf is OpenFrom on a way that not everybody may come by: a cell of a device of
+// which may says no is ErrUnknown, as one for somebody else is, and changes nothing.
+func (m *Machine) OpenIf(now time.Time, cell []byte, hint identity.DeviceID, may func(identity.DeviceID) bool) (Opened, error) {
 	_, sealed, err := wire.ParseCell(cell)
 	if err != nil {
 		return Opened{}, fmt.Errorf("open cell: %w", err)
@@ -149,14 +156,14 @@ func (m *Machine) OpenFrom(now time.Time, cell []byte, hint identity.DeviceID) (
 	if len(sealed) < nonceSize+tagSize+aeadTag {
 		return Opened{}, fmt.Errorf("open cell: %w", ErrUnknown)
 	}
-	o, err := m.open(now, sealed, hint)
+	o, err := m.open(now, sealed, hint, may)
 	if err != nil {
 		return o, fmt.Errorf("open cell: %w", err)
 	}
 	return o, nil
 }
 
-func (m *Machine) open(now time.Time, sealed []byte, hint identity.DeviceID) (Opened, error) {
+func (m *Machine) open(now time.Time, sealed []byte, hint identity.DeviceID, may func(identity.DeviceID) bool) (Opened, error) {
 	nonce, tag, body := sealed[:nonceSize], [tagSize]byte(sealed[nonceSize:]), sealed[nonceSize+tagSize:]
 	failed := ErrUnknown
 	// done reports whether a tag that matched settled the cell.
@@ -165,13 +172,13 @@ func (m *Machine) open(now time.Time, sealed []byte, hint identity.DeviceID) (Op
 			return o, false, nil
 		}
 		if plain, err := s.unseal(nonce, body, formPlain); err == nil {
-			o, err = m.take(now, &tx{m: m, now: now}, s, plain)
+			o, err = m.take(now, &tx{m: m, now: now, may: may}, s, plain)
 			return o, true, err
 		}
 		if len(body) <= headerSize {
 			return o, false, nil
 		}
-		return m.openHeader(now, nonce, body, nil, s)
+		return m.openHeader(now, nonce, body, nil, s, may)
 	}
 	if p := m.peers[hint]; p != nil {
 		for i := len(p.sessions) - 1; i >= 0; i-- {
@@ -200,7 +207,7 @@ func (m *Machine) open(now time.Time, sealed []byte, hint identity.DeviceID) (Op
 		if b.tag.tag(nonce) != tag {
 			continue
 		}
-		if o, done, err := m.openHeader(now, nonce, body, b, nil); done {
+		if o, done, err := m.openHeader(now, nonce, body, b, nil, may); done {
 			return o, err
 		} else if err != nil {
 			failed = err
@@ -236,7 +243,7 @@ func (s *sess) unseal(nonce, body []byte, form byte) ([]byte, error) {
 
 // openHeader opens a cell in start form: of a session that exists, or a new
 // one. An error that is not final lets other keys be tried.
-func (m *Machine) openHeader(now time.Time, nonce, body []byte, b *bundle, old *sess) (o Opened, done bool, err error) {
+func (m *Machine) openHeader(now time.Time, nonce, body []byte, b *bundle, old *sess, may func(identity.DeviceID) bool) (o Opened, done bool, err error) {
 	h := sha256.Sum256(body[:encSize])
 	if s := m.startedSession(h, old); s != nil {
 		if s.Closed {
@@ -246,7 +253,7 @@ func (m *Machine) openHeader(now time.Time, nonce, body []byte, b *bundle, old *
 		if err != nil {
 			return o, false, err
 		}
-		o, err = m.take(now, &tx{m: m, now: now}, s, plain)
+		o, err = m.take(now, &tx{m: m, now: now, may: may}, s, plain)
 		return o, true, err
 	}
 	if m.starts[h] != nil || b != nil && b.Used {
@@ -266,7 +273,7 @@ func (m *Machine) openHeader(now time.Time, nonce, body []byte, b *bundle, old *
 	if err := n.authentic(plain); err != nil {
 		return o, true, err
 	}
-	t := &tx{m: m, now: now, started: n}
+	t := &tx{m: m, now: now, may: may, started: n}
 	t.out.Fresh, t.out.NewHead = true, n.head
 	o, err = m.take(now, t, n.s, plain)
 	return o, true, err
@@ -340,6 +347,9 @@ func (s *sess) decrypt(seq uint64, b []byte) (n Inner, turned bool, err error) {
 
 // take processes the plaintext of a cell and commits.
 func (m *Machine) take(now time.Time, t *tx, s *sess, plain []byte) (Opened, error) {
+	if t.may != nil && !t.may(s.Peer) {
+		return Opened{}, ErrUnknown
+	}
 	o, err := ParseOuter(plain)
 	if err != nil {
 		return Opened{}, err
