@@ -88,6 +88,12 @@ func RelaysOf(addrs []ma.Multiaddr) []peer.AddrInfo {
 	return out
 }
 
+// RelayOf returns the relay that an address leads over.
+func RelayOf(a ma.Multiaddr) (peer.ID, bool) {
+	_, relay, ok := splitCircuit(a)
+	return relay, ok
+}
+
 // isCircuit reports whether a leads over a relay, in whatever form.
 func isCircuit(a ma.Multiaddr) bool {
 	for _, c := range a {
@@ -244,6 +250,9 @@ func (n *Net) hostAddrs(h *p2pHost) []ma.Multiaddr {
 
 // directAddrs is Addrs without those over relays.
 func (n *Net) directAddrs(h *p2pHost) []ma.Multiaddr {
+	if n.cfg.Veiled {
+		return nil
+	}
 	out := n.reach.withoutUnreachable(advertisable(n.hostAddrs(h), n.cfg.LANOnly))
 	sortAddrs(out, n.outIP())
 	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return cmp.Compare(b2i(isLocal(a)), b2i(isLocal(b))) })

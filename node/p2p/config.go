@@ -41,6 +41,12 @@ type Config struct {
 	// LANOnly makes the main host, too, refuse every public address, in both
 	// directions and before the handshake.
 	LANOnly bool
+	// Veiled makes a Net for those who must not learn where this machine is. Its one
+	// host listens nowhere. It is reached by reservations with peers of Relays alone, and
+	// dials nobody but them, at the public addresses given there; everybody else it dials
+	// through them. It names no address of itself, tests none and punches no holes, and
+	// has neither a LAN host nor a DHT. Its relays see the address.
+	Veiled bool
 	// Profile says what the node does for its own reachability and for that of
 	// others; see the type. Empty: Home. LANProfile implies LANOnly, and LANOnly
 	// turns all of it off.
@@ -57,6 +63,11 @@ type Config struct {
 	// main host, such as a person who was blocked: it is no server, relay or proxy of this
 	// node, unless the owner named it. It is called as Trusted is. Nil: nobody is.
 	Shunned func(peer.ID) bool
+	// Avoid reports whether a transport id is that of somebody whom this Net must not
+	// dial, as it would show them where it is, and who is shunned even if the owner named
+	// them. Who comes by itself is let in like anybody. It is called as Trusted is. Nil:
+	// nobody is.
+	Avoid func(peer.ID) bool
 	// Relays returns the peers to ask for a reservation, best first: the relays of
 	// contacts, then public servers. Connected peers that relay are asked after them. It
 	// must not block. Nil: only those.
@@ -263,6 +274,9 @@ func (c *Config) validate() error {
 	}
 	if c.LANKey != nil && c.LANKey.Equals(c.Key) {
 		return errors.New("LAN key equals the main transport key: neighbours could follow this device")
+	}
+	if c.Veiled && c.LANOnly {
+		return errors.New("a veiled host has nobody to speak to on the local network")
 	}
 	if c.Proxy != nil {
 		if err := checkProxy(c.Proxy); err != nil {

@@ -20,7 +20,8 @@ import (
 // Dial connects with p at one of addrs, unless a connection exists. The LAN host
 // dials those it found on the LAN, by their key of today and at the addresses there;
 // the main host dials everybody else, and every other address, so that the two sides
-// of a connection know each other by keys that last equally long. It returns as soon
+// of a connection know each other by keys that last equally long. A veiled Net dials
+// relays, and others through its relays. It returns as soon
 // as the handshake is done, after one round trip over QUIC. libp2p tries QUIC first,
 // addresses here and elsewhere side by side, each for at most 15 s (LAN: 5 s); the
 // deadline of all is ctx's. The handshake shows our key to nobody but p. Errors:
@@ -48,6 +49,9 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 	}
 	near := lanOnly || hosts[lanHost] != nil && n.neighbours.has(p, time.Now())
 	var by [len(hosts)][]ma.Multiaddr
+	if n.cfg.Veiled {
+		by[mainHost], addrs = n.throughRelays(ctx, hosts[mainHost], p, addrs), nil
+	}
 	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
 		a, ok := usable(a)
 		inside := ok && isLocal(a) && !isCircuit(a)

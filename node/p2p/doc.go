@@ -1,5 +1,6 @@
 // Package p2p is the only place where kinloom touches the network of other
-// nodes: up to two libp2p hosts behind one router of protocols.
+// nodes: up to two libp2p hosts behind one router of protocols, and one more Net where
+// somebody must not learn where the machine is.
 //
 //   - The main host has the device's transport key. It is reached by addresses
 //     that somebody was given: an invite, a cached address, an address pushed
@@ -95,6 +96,19 @@
 //
 // A server keeps a bounded number of records for others, with a fair share for each
 // subnet that brings some (dht_store.go).
+//
+// # Under a veil
+//
+// Who must not learn where this machine is, is spoken to by a Net of its own
+// (Config.Veiled), which shares nothing with the one above but the book of whom it may
+// use: another key, no listener, no address in identify, no AutoNAT, DCUtR or DHT. It
+// dials the relays that its owner trusts, at the addresses that its owner has of them,
+// and everybody else through these; its gater refuses all else, whatever libp2p was
+// told. A relay that the other side names could be theirs, and so could the address that
+// they give of a relay: neither is dialled. FindRecordBy and PublishRecordBy keep what is
+// looked up and published for them with servers of the owner's choice, because the one
+// who knows a point may have a server that waits for it. A veiled Net has a resource
+// manager of its own: nobody tells by what is used up there that two are one.
 //
 // # Networks that block
 //

@@ -116,7 +116,18 @@ func (p *proxies) use(id peer.ID) {
 // asked where one fails, and if all do, a node that is a server itself walks on its own. It returns when they have answered; the error says that
 // nobody did. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
 func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record []byte, at time.Time)) error {
-	servers := n.choose(proxyTries)
+	return n.findBy(ctx, n.choose(proxyTries), n.serving(), point, each)
+}
+
+// FindRecordBy is FindRecord through the servers given alone.
+func (n *Net) FindRecordBy(ctx context.Context, servers []peer.AddrInfo, point [32]byte, each func(record []byte, at time.Time)) error {
+	servers = slices.Clone(servers)
+	shuffle(servers)
+	return n.findBy(ctx, servers[:min(len(servers), proxyTries)], nil, point, each)
+}
+
+// findBy asks servers and then self, if that is not nil.
+func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point [32]byte, each func(record []byte, at time.Time)) error {
 	var mu sync.Mutex // one call of each at a time; guards said
 	var said [][]byte
 	asked := func(ctx context.Context, s peer.AddrInfo) error {
@@ -142,8 +153,8 @@ func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record [
 		defer mu.Unlock()
 		return len(said) > findProxies || len(said) == findProxies && said[0] != nil && bytes.Equal(said[0], said[1])
 	})
-	if d := n.serving(); d != nil && err != nil && ctx.Err() == nil {
-		record := d.getRecord(ctx, point)
+	if self != nil && err != nil && ctx.Err() == nil {
+		record := self.getRecord(ctx, point)
 		if ctx.Err() == nil {
 			each(record, time.Now())
 			return nil
@@ -255,7 +266,22 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 	if err != nil {
 		return err
 	}
-	servers := n.choose(proxyTries, n.proxies.others(stamp.Period)...)
+	return n.publishBy(ctx, n.choose(proxyTries, n.proxies.others(stamp.Period)...), n.serving(), stamp.Period, point, record)
+}
+
+// PublishRecordBy is PublishRecord through the servers given alone.
+func (n *Net) PublishRecordBy(ctx context.Context, servers []peer.AddrInfo, point [32]byte, record []byte) error {
+	stamp, err := rv.Verify(point, record)
+	if err != nil {
+		return err
+	}
+	servers = slices.Clone(servers)
+	shuffle(servers)
+	return n.publishBy(ctx, servers[:min(len(servers), proxyTries)], nil, stamp.Period, point, record)
+}
+
+// publishBy puts a record through servers, or by self if that is not nil.
+func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht, period rv.Period, point [32]byte, record []byte) error {
 	took, seen, err := false, false, ErrNoProxy
 	for _, s := range servers {
 		if took {
@@ -268,7 +294,7 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 			took = took || err == nil
 		}
 		if err == nil {
-			n.keepPut(ctx, stamp.Period, s.ID)
+			n.keepPut(ctx, period, s.ID)
 		}
 		if seen {
 			return nil
@@ -280,8 +306,8 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 	if took {
 		return nil
 	}
-	if d := n.serving(); d != nil {
-		return d.putRecord(ctx, point, record, own)
+	if self != nil {
+		return self.putRecord(ctx, point, record, own)
 	}
 	return err
 }

@@ -34,6 +34,7 @@ type guard struct {
 	kick    func(peer.ID) // called without mu; must not block
 	cut     func(peer.ID) // the same, for connections over relays alone
 	trusted func(peer.ID) bool
+	avoid   func(peer.ID) bool // whom not to dial; may be nil
 }
 
 func newGuard(kick func(peer.ID)) *guard {
@@ -232,6 +233,8 @@ type hostGuard struct {
 	network.ResourceManager
 	*guard
 	local bool // public addresses are refused
+	// veil is what alone may be dialled, and nobody comes but over a relay; nil: it is none.
+	veil func() map[peer.ID][]ma.Multiaddr
 }
 
 // Close does nothing: the manager belongs to the Net, not to the host.
@@ -243,6 +246,9 @@ func (h *hostGuard) OpenConnection(dir network.Direction, usefd bool, endpoint m
 	}
 	if h.local && !isLocal(endpoint) {
 		return nil, errGuardPublic
+	}
+	if h.veil != nil && dir == network.DirInbound {
+		return nil, errGuardRelay
 	}
 	return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
 }
@@ -262,11 +268,14 @@ func (h *hostGuard) VerifySourceAddress(addr net.Addr) bool {
 
 // InterceptPeerDial is asked before anything is done to dial p.
 func (h *hostGuard) InterceptPeerDial(p peer.ID) bool {
-	return isEd25519(p) && !h.banned(p, time.Now())
+	return isEd25519(p) && !h.banned(p, time.Now()) && (h.avoid == nil || !h.avoid(p))
 }
 
 // InterceptAddrDial is asked before each address.
-func (h *hostGuard) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool {
+func (h *hostGuard) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
+	if h.veil != nil {
+		return h.mayDial(p, a)
+	}
 	return !h.local || isLocal(a) && !isCircuit(a)
 }
 

@@ -64,13 +64,20 @@ type hostSpec struct {
 	punch      bool // holes are punched
 	local      bool
 	announce   []netip.Addr
-	low, high  int
-	reach      []libp2p.Option // what makes it reachable from the Internet; empty: nothing
+	// veil is what may be dialled by a host that listens nowhere and names no address of
+	// its own; nil: it is none.
+	veil      func() map[peer.ID][]ma.Multiaddr
+	low, high int
+	reach     []libp2p.Option // what makes it reachable from the Internet; empty: nothing
 }
 
 // openHost starts a host and binds its sockets.
 func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.Notifiee) (*p2pHost, error) {
-	hg := &hostGuard{ResourceManager: rm, guard: g, local: s.local}
+	hg := &hostGuard{ResourceManager: rm, guard: g, local: s.local, veil: s.veil}
+	told := identifyAddrs(s.local, s.announce)
+	if s.veil != nil {
+		told = noAddrs
+	}
 	cm, err := connmgr.NewConnManager(s.low, s.high, connmgr.WithGracePeriod(20*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("connection manager: %w", err)
@@ -87,7 +94,7 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 		libp2p.ConnectionGater(hg),
 		libp2p.ConnectionManager(cm),
 		libp2p.NoListenAddrs, // one by one below: libp2p is content if one of them works
-		libp2p.AddrsFactory(identifyAddrs(s.local, s.announce)),
+		libp2p.AddrsFactory(told),
 		libp2p.DisableMetrics(),
 		libp2p.Ping(false),
 		// Noise before TLS, whose certificates fail where a clock is off by an hour.
@@ -174,7 +181,7 @@ func (h *p2pHost) listen(s hostSpec) error {
 		}
 	}
 	if !ok {
-		return first
+		return first // nil where it is to listen nowhere
 	}
 	return nil
 }

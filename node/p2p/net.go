@@ -95,6 +95,7 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Trusted != nil { // else nobody says who is known
 		n.guard.trusted = cfg.Trusted
 	}
+	n.guard.avoid = cfg.Avoid
 	n.Handle(PingID, pingLimits, echoPings)
 	return n, nil
 }

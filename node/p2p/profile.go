@@ -54,6 +54,12 @@ func (c *Config) setProfile() {
 		c.Profile = LANProfile
 	}
 	c.LANOnly = c.Profile == LANProfile
+	if c.Veiled {
+		c.Listen, c.Prefer, c.Announce, c.LAN, c.NoDHT = nil, nil, nil, false, true
+		if c.Profile == Server {
+			c.Profile = Home // which holds relays
+		}
+	}
 	if c.ConnLow == 0 && c.ConnHigh == 0 {
 		switch c.Profile {
 		case Server:
@@ -73,8 +79,8 @@ func (n *Net) reachOptions() []libp2p.Option {
 	if n.cfg.LANOnly {
 		return nil
 	}
-	if n.proxy != nil {
-		// What others could dial back to or punch a hole for, is the proxy.
+	if n.proxy != nil || n.cfg.Veiled {
+		// What others could dial back to or punch a hole for, is the proxy, or is not to be known.
 		return []libp2p.Option{circuitOption(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.ForceReachabilityPrivate()}
 	}
 	opts := []libp2p.Option{circuitOption()}

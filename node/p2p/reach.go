@@ -100,7 +100,7 @@ func (n *Net) verdict() Verdict {
 	switch {
 	case n.cfg.Profile == Server:
 		return Public
-	case n.cfg.Profile == Client || n.proxy != nil:
+	case n.cfg.Profile == Client || n.proxy != nil || n.cfg.Veiled:
 		return Private
 	}
 	n.reach.mu.Lock()
@@ -160,7 +160,7 @@ func (n *Net) Reachability() Reachability {
 	if h == nil || n.cfg.LANOnly {
 		return Reachability{Verdict: Unknown}
 	}
-	out := Reachability{Verdict: n.verdict(), Forced: n.cfg.Profile != Home || n.proxy != nil, Relays: n.relays.held()}
+	out := Reachability{Verdict: n.verdict(), Forced: n.cfg.Profile != Home || n.proxy != nil || n.cfg.Veiled, Relays: n.relays.held()}
 	public := slices.DeleteFunc(n.directAddrs(h), func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 	n.reach.mu.Lock()
 	router := n.reach.router

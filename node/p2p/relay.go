@@ -199,6 +199,9 @@ func (n *Net) keepRelays(ctx context.Context, h *p2pHost) {
 		case <-timer.C:
 		}
 		now := time.Now()
+		if n.cfg.Veiled {
+			n.dropRelays(h)
+		}
 		n.renewRelays(ctx, h, now)
 		if !n.proven() {
 			n.moreRelays(ctx, h, now)
@@ -292,7 +295,10 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 	if n.cfg.Relays != nil {
 		all = n.cfg.Relays()
 	}
-	peers := h.Network().Peers()
+	var peers []peer.ID
+	if !n.cfg.Veiled {
+		peers = h.Network().Peers()
+	}
 	slices.SortStableFunc(peers, func(a, b peer.ID) int { return cmp.Compare(b2i(n.trusted(b)), b2i(n.trusted(a))) })
 	for _, p := range peers {
 		if protos, err := h.Peerstore().SupportsProtocols(p, proto.ProtoIDv2Hop); err == nil && len(protos) > 0 {
@@ -312,9 +318,10 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }
 
-// shunned says whether a peer is not to be used, as its person is shut out.
+// shunned says whether a peer is not to be used, as its person is shut out, or is not to
+// learn where this machine is.
 func (n *Net) shunned(p peer.ID) bool {
-	return n.cfg.Shunned != nil && n.cfg.Shunned(p) && !n.book.named(p)
+	return n.cfg.Avoid != nil && n.cfg.Avoid(p) || n.cfg.Shunned != nil && n.cfg.Shunned(p) && !n.book.named(p)
 }
 
 // LeaveShunned ends what ties this node to those whom Config.Shunned names since lately:
@@ -393,7 +400,7 @@ func (n *Net) reserve(ctx context.Context, relay peer.AddrInfo) (*reservation, e
 	if err != nil {
 		return nil, err
 	}
-	if path.Route == Relayed {
+	if path.Route == Relayed || n.cfg.Veiled && path.Route != Direct {
 		return nil, fmt.Errorf("relay: %w without another relay", ErrNoAddress)
 	}
 	s, err := n.NewStream(ctx, relay.ID, proto.ProtoIDv2Hop)

@@ -74,7 +74,10 @@ func (n *Net) spec(prefer []ma.Multiaddr) (hostSpec, error) {
 		local: n.cfg.LANOnly, low: n.cfg.ConnLow, high: n.cfg.ConnHigh, reach: n.reachOptions(),
 	}
 	// Through a proxy the hole would be the proxy's.
-	s.punch = !n.cfg.LANOnly && n.proxy == nil
+	s.punch = !n.cfg.LANOnly && n.proxy == nil && !n.cfg.Veiled
+	if n.cfg.Veiled {
+		s.fallback, s.veil = nil, n.ownRelays
+	}
 	var err error
 	if s.transports, err = n.transports(); err != nil {
 		return s, err

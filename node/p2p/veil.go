@@ -1,0 +1,148 @@
+package p2p
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// veilRelayTime is how long a veiled Net gives a relay to be connected with, before it
+// dials somebody through it.
+const veilRelayTime = 5 * time.Second
+
+// throughRelays returns where a veiled Net dials p: a relay at the addresses of
+// Config.Relays, anybody else through those of their relays that are in there, and that
+// it is or gets connected with. Nothing else of what was said about p counts: the relay
+// that it names, or the address of one, could be its own.
+func (n *Net) throughRelays(ctx context.Context, h *p2pHost, p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
+	relays := n.ownRelays()
+	if own, ok := relays[p]; ok {
+		return own
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards out
+	var out []ma.Multiaddr
+	for _, a := range addrs[:min(len(addrs), MaxAddrs)] {
+		_, relay, ok := splitCircuit(a)
+		at, known := relays[relay]
+		if !ok || !known {
+			continue
+		}
+		delete(relays, relay) // each once
+		wg.Go(func() {
+			if h.Network().Connectedness(relay) != network.Connected {
+				ctx, cancel := context.WithTimeout(ctx, veilRelayTime)
+				defer cancel()
+				if err := h.dial(ctx, relay, at); err != nil {
+					return
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out = append(out, ma.StringCast("/p2p/"+relay.String()).Encapsulate(circuit))
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// ownRelays are the relays that a veiled Net may use, with the addresses at which it
+// may dial them.
+func (n *Net) ownRelays() map[peer.ID][]ma.Multiaddr {
+	out := make(map[peer.ID][]ma.Multiaddr)
+	if n.cfg.Relays == nil {
+		return out
+	}
+	for _, r := range n.cfg.Relays() {
+		for _, a := range r.Addrs[:min(len(r.Addrs), MaxAddrs)] {
+			if a, ok := directAddr(a); ok && manet.IsPublicAddr(a) && isEd25519(r.ID) {
+				out[r.ID] = append(out[r.ID], a)
+			}
+		}
+	}
+	return out
+}
+
+// dropRelays ends what there is with relays that a veiled Net may not use any more.
+func (n *Net) dropRelays(h *p2pHost) {
+	relays := n.ownRelays()
+	for _, c := range h.Network().Conns() {
+		p := c.RemotePeer()
+		if _, ok := relays[p]; !ok && !isCircuit(c.RemoteMultiaddr()) {
+			n.ClosePeer(p)
+			if n.relays.lost(n, p) {
+				n.events.signal()
+			}
+		}
+	}
+}
+
+// mayDial is what a veiled host dials: its relays at their addresses, and others
+// through them. Nothing in libp2p gets past it.
+func (h *hostGuard) mayDial(p peer.ID, a ma.Multiaddr) bool {
+	relays := h.veil()
+	if inner, relay, ok := splitCircuit(a); ok {
+		_, known := relays[relay]
+		return known && len(inner) == 0
+	}
+	return ma.Contains(relays[p], a)
+}
+
+// noAddrs is what a veiled host tells of itself.
+func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
+
+// Elsewhere returns those of some nodes that have public addresses, with these alone,
+// and none of them at the same place as this machine, as far as that is known: what goes
+// over a node shows its address, which is this one's then. It does not know while there
+// is no main host.
+func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool) {
+	h := n.host(mainHost)
+	if h == nil {
+		return nil, false
+	}
+	own := n.hostAddrs(h)
+	if h.punch != nil {
+		own = append(slices.Clone(own), h.punch.addrs(h)...)
+	}
+	here := make(map[netip.Prefix]bool)
+	for _, a := range own {
+		if site, ok := siteOf(a); ok {
+			here[site] = true
+		}
+	}
+	for _, node := range nodes {
+		at := peer.AddrInfo{ID: node.ID}
+		near := false
+		for _, a := range node.Addrs {
+			if site, ok := siteOf(a); ok && !isCircuit(a) {
+				near = near || here[site]
+				at.Addrs = append(at.Addrs, a)
+			}
+		}
+		if !near && len(at.Addrs) > 0 {
+			out = append(out, at)
+		}
+	}
+	return out, true
+}
+
+// siteOf is the part of a public address that the machines of one home share.
+func siteOf(a ma.Multiaddr) (netip.Prefix, bool) {
+	ip, ok := ipOf(a)
+	if !ok || !manet.IsPublicAddr(a) {
+		return netip.Prefix{}, false
+	}
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	site, err := ip.Prefix(bits)
+	return site, err == nil
+}
