@@ -33,6 +33,8 @@ type account struct {
 	secret    [32]byte // what this device's look-up records are made with; zero before the first start with a network
 	transport [32]byte // public key of the main host
 	proof     [64]byte // by that key, that it is this device's (identity.ReachInput)
+	veil      [32]byte // public key of the veil; zero: there is none
+	veilProof [64]byte // as proof
 }
 
 // device is another device: a contact's, or an own one.

@@ -31,21 +31,9 @@ type Contact struct {
 	LastSeen     time.Time
 	Words        []string // live check words, less than ten minutes old
 	Conversation event.ConversationID
-	Ways         string // by which routes their devices are reached: "any", "lan"
+	Ways         string // by which routes their devices are reached: "any", "relay", "lan"
+	Unreached    string // why they cannot be reached by these now, and what to do; or nothing
 	Changed      uint64
-}
-
-// The rules of ways.
-const (
-	WaysAny = "any"
-	WaysLAN = "lan" // on the local network only
-)
-
-func waysName(w store.Ways) string {
-	if w == store.LANOnly {
-		return WaysLAN
-	}
-	return WaysAny
 }
 
 func contactState(s store.ContactState) string {
@@ -127,10 +115,14 @@ func (n *Node) contacts(ctx context.Context, want func(store.Contact) bool) ([]C
 	return out, err
 }
 
-// fresh takes the check words away once they are too old to be compared live.
+// fresh adds what is true at the moment: check words are taken away once they are too
+// old to be compared live.
 func (n *Node) fresh(shown Contact, c store.Contact) Contact {
 	if n.cfg.Now().Sub(c.WordsAt) >= wordsLive {
 		shown.Words = nil
+	}
+	if c.Ways == store.RelayOnly {
+		shown.Unreached = n.veilTrouble()
 	}
 	return shown
 }
@@ -282,55 +274,15 @@ func (n *Node) RemoveContact(ctx context.Context, who string, history bool) (Con
 	return out, err
 }
 
-// SetWays says by which routes a contact's devices are reached, and may reach this
-// one: WaysAny or WaysLAN. Who is given less than before knows where this node was, and
-// not where it will be: its transport key changes for all, and open invites end.
-func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
-	rule := store.AnyWay
-	switch ways {
-	case WaysAny:
-	case WaysLAN:
-		rule = store.LANOnly
-	default:
-		return Contact{}, usage("Give any or lan.", "%q says nothing about routes", event.Clean(ways, maxName))
-	}
-	return n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
-		before := c.Ways
-		if c.Ways = rule; c.Ways == before {
-			return nil
-		}
-		l.unplace()
-		for _, d := range l.acct.devices {
-			if d.Person != c.Person {
-				continue
-			}
-			d.queue.tryAt, d.queue.fails = time.Time{}, 0
-			if link := d.queue.link; link != nil && !l.mayUse(c.Ways, link) {
-				l.then(link.close)
-			}
-		}
-		l.then(l.tellKnown) // before the next key is used
-		if before == store.AnyWay {
-			if err := l.tellNamed(tx, c.Person); err != nil {
-				return err
-			}
-			return l.vanish(tx, c.Person) // what they knew was good everywhere
-		}
-		return nil
-	})
-}
-
-// mayUse says whether a link runs by a way that a contact may be reached by.
-func (l *loop) mayUse(w store.Ways, k *link) bool {
-	return w != store.LANOnly || k.route == RouteLAN
-}
-
 // shut ends the exchange with a person; who was a contact until now must not find
-// this node again.
+// this node again. Who knew of the veil alone loses that.
 func (l *loop) shut(tx *store.Tx, p identity.PersonID, was bool) error {
 	l.then(l.tellKnown) // before the next key is used
 	if err := l.forget(tx, p); err != nil || !was {
 		return err
+	}
+	if c, ok := l.acct.contacts[p]; ok && c.Ways == store.RelayOnly {
+		return l.raiseVeil(tx)
 	}
 	if err := l.tellNamed(tx, p); err != nil {
 		return err
@@ -361,7 +313,7 @@ func (l *loop) forgetDevice(tx *store.Tx, d *device, reason string) error {
 	if link := d.queue.link; link != nil {
 		l.then(func() {
 			link.close()
-			link.edge.n.net.Protect(link.peer, false)
+			link.net.Protect(link.peer, false)
 		})
 	}
 	return nil

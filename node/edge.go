@@ -38,13 +38,18 @@ type edge struct {
 	found chan peer.AddrInfo
 	moved chan struct{} // another network
 	keys  chan crypto.PrivKey
+	veils chan crypto.PrivKey
+	hosts p2p.Config // of the main host
 	// silent has a token when no server of the address book answers.
 	silent chan struct{}
 
 	publish chan struct{} // the look-up records may have changed
 	known   atomic.Pointer[known]
 	moves   atomic.Uint64 // of the network, as reported last
-	leaving atomic.Bool   // the main host gets another key in a moment
+	leaving atomic.Bool   // the main host gets another key in a moment: who knew it may still come by it
+
+	under    atomic.Pointer[p2p.Net] // the veil, nil if there is none
+	carriers atomic.Pointer[[]peer.AddrInfo]
 }
 
 // dialRequest asks for a route to a device.
@@ -84,9 +89,13 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.edge = &edge{n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1), keys: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1)}
+	n.edge = &edge{
+		n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1),
+		keys: make(chan crypto.PrivKey, 1), veils: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1),
+	}
 	if err := n.ask(ctx, func(l *loop) { // before anybody is dialled; the rest once the network is there
-		n.edge.known.Store(&known{shunned: l.knownNow().shunned})
+		k := l.knownNow()
+		n.edge.known.Store(&known{shunned: k.shunned, hidden: k.hidden, under: k.under})
 	}); err != nil {
 		return err
 	}
@@ -98,6 +107,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	if n.cfg.Network != nil {
 		n.cfg.Network(&hosts)
 	}
+	n.edge.hosts = hosts
 	if n.net, err = p2p.New(hosts); err != nil {
 		return err
 	}
@@ -105,7 +115,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 		n.edge.serveContact(run, s)
 	})
 	n.net.Handle(wire.DM, p2p.Limits{Streams: linksMax, PerPeer: 4, StreamMemory: dm.Memory}, func(s network.Stream) {
-		n.edge.run(run, n.edge.link(s, false))
+		n.edge.run(run, n.edge.link(n.net, s, false))
 	})
 	n.net.Handle(wire.Hello, p2p.Limits{Streams: 32, PerPeer: 1, PerSubnet: 8, StreamMemory: contact.HelloMemory}, func(s network.Stream) {
 		n.edge.serveHello(run, s)
@@ -119,6 +129,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	n.group.Go(func() error { return n.edge.neighbours(run) })
 	n.group.Go(func() error { return n.edge.rotator(run) })
 	n.group.Go(func() error { return n.edge.rekeyer(run) })
+	n.group.Go(func() error { return n.edge.veiler(run) })
 	n.group.Go(func() error { return n.edge.publisher(run) })
 	n.group.Go(func() error { return n.edge.asker(run) })
 	if err := n.startLists(ctx); err != nil {
@@ -127,6 +138,10 @@ func (n *Node) connect(ctx, run context.Context) error {
 	return n.change(ctx, func(l *loop, tx *store.Tx) error {
 		l.net = n.edge
 		l.placed(n.edge.place())
+		l.then(l.tellKnown)
+		if err := l.openVeil(tx); err != nil {
+			return err
+		}
 		l.tryAll()
 		return n.keepPorts(tx)
 	})
@@ -204,20 +219,31 @@ func (e *edge) dialer(ctx context.Context) error {
 }
 
 // open connects with one transport and opens a dm stream there.
-func (e *edge) open(ctx context.Context, id peer.ID, addrs []multiaddr.Multiaddr) (*link, error) {
-	if _, err := e.n.net.Dial(ctx, id, addrs); err != nil {
+func (e *edge) open(ctx context.Context, n *p2p.Net, id peer.ID, addrs []multiaddr.Multiaddr) (*link, error) {
+	if n == nil {
+		return nil, errNoVeil
+	}
+	if _, err := n.Dial(ctx, id, addrs); err != nil {
 		return nil, err
 	}
-	s, err := e.n.net.NewStream(ctx, id, wire.DM)
+	s, err := n.NewStream(ctx, id, wire.DM)
 	if err != nil {
 		return nil, err
 	}
-	return e.link(s, true), nil
+	return e.link(n, s, true), nil
 }
 
-func (e *edge) link(s network.Stream, dialled bool) *link {
+// netOf is the network to reach somebody by, nil if there is none.
+func (e *edge) netOf(rule store.Ways) *p2p.Net {
+	if rule == store.RelayOnly {
+		return e.under.Load()
+	}
+	return e.n.net
+}
+
+func (e *edge) link(n *p2p.Net, s network.Stream, dialled bool) *link {
 	k := &link{
-		stream: s, peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
+		net: n, veiled: n != e.n.net, stream: s, peer: s.Conn().RemotePeer(), route: RouteDirect, addr: s.Conn().RemoteMultiaddr().String(), since: e.n.cfg.Now(), edge: e,
 		recent: map[wire.CellID]session.ID{}, out: make(chan []byte, linkCells), doubt: make(chan time.Duration, 1),
 	}
 	switch p2p.PathOf(s.Conn()).Route {
@@ -333,7 +359,7 @@ func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
 		return nil, err
 	}
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.neighbour(tx, g.Device, info) }, reply: func(error) {}})
-	k, err := e.open(ctx, info.ID, info.Addrs)
+	k, err := e.open(ctx, e.n.net, info.ID, info.Addrs)
 	if err == nil {
 		k.device, k.known = g.Device, true
 	}
@@ -402,7 +428,8 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 	})
 	return p2p.Config{
 		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy, Announce: public,
-		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Owner: n.edge.owner, Shunned: n.edge.shuns, Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
+		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Owner: n.edge.owner, Shunned: n.edge.shuns, Avoid: n.edge.avoid,
+		Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
 	}, err
 }
 
@@ -417,6 +444,7 @@ func (e *edge) place() place {
 	case reach.Verdict == p2p.Public && !e.n.cfg.LANOnly:
 		p.offers = event.OffersRelay | event.OffersRecords
 	}
+	p.veiled = e.veilPlaces()
 	for _, a := range e.n.net.Addrs() {
 		if len(p.addrs) < event.MaxPlaces && len(a.Bytes()) <= event.MaxPlace {
 			p.addrs = append(p.addrs, a.Bytes())
@@ -432,6 +460,10 @@ func (e *edge) AddrsChanged() {
 	moved := e.moves.Swap(moves) != moves
 	if moved {
 		e.rotate()
+	}
+	e.chooseCarriers()
+	if n := e.under.Load(); n != nil && (moved || len(n.Addrs()) == 0) { // what is a way in again may be one for it
+		n.FindRelays()
 	}
 	place, reach := e.place(), e.n.Reach()
 	e.hand(change{apply: func(l *loop, tx *store.Tx) error {

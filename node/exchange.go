@@ -46,8 +46,8 @@ func (n *Node) AddContact(ctx context.Context, link string, o AddOptions) (Added
 	if err != nil {
 		return Added{}, err
 	}
-	if invite.Person == n.me.Hash16() {
-		return Added{}, exchangeError(contact.ErrOwnInvite)
+	if err := n.mayCall(ctx, invite); err != nil {
+		return Added{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutLeft(ctx, addTimeout))
 	defer cancel()

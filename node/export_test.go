@@ -283,3 +283,15 @@ func (n *Node) Servers() []p2p.Known { return n.net.Book() }
 
 // AskSources asks the places for servers now, as if no known one answered.
 func (n *Node) AskSources(ctx context.Context) error { return n.askSources(ctx) }
+
+// Teach has this node believe that the devices of a person are found at an address,
+// with a transport key: as somebody would who looked for it by himself.
+func (n *Node) Teach(ctx context.Context, p identity.PersonID, transport, addr []byte) error {
+	return n.ask(ctx, func(l *loop) {
+		for _, d := range l.acct.devicesOf(p) {
+			d.Transport, d.Addrs = transport, []store.Address{{Addr: addr, Source: sourceTold}}
+			d.queue.tryAt, d.queue.fails = time.Time{}, 0
+			l.touch(d)
+		}
+	})
+}

@@ -62,6 +62,7 @@ type lookup struct {
 	device identity.DeviceID
 	key    [32]byte // its public rendezvous key
 	tiers  []tier   // in the order to try
+	veiled bool     // asked for through the veil's servers alone
 }
 
 // tier is a secret that a device may have published under, and what was seen there.
@@ -96,7 +97,7 @@ func (l *loop) lookupOf(d *device) *lookup {
 	}
 	q.findAt = now.Add(findWaits[min(q.finds, len(findWaits)-1)])
 	q.finds++
-	out, seen := &lookup{device: d.ID, key: remote.Record.Rendezvous}, seenOf(&d.Device)
+	out, seen := &lookup{device: d.ID, key: remote.Record.Rendezvous, veiled: l.waysOf(d) == store.RelayOnly}, seenOf(&d.Device)
 	if d.Secret != [32]byte{} {
 		out.tiers = append(out.tiers, tier{secret: rv.Secret(d.Secret), seen: seen.Told})
 	}
@@ -193,6 +194,9 @@ func (e *edge) reach(ctx context.Context, r dialRequest) (*link, error) {
 // until ctx ends, if this node or the other may have moved a moment ago.
 func (e *edge) look(ctx context.Context, r dialRequest) (*link, error) {
 	for {
+		if e.outdated(r) {
+			return nil, errNoVeil
+		}
 		hint, t, err := e.find(ctx, *r.lookup)
 		if err == nil {
 			r.lookup.saw(t)
@@ -233,14 +237,19 @@ func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 			}
 			var hint rv.Hint
 			asked, cancel := context.WithCancel(ctx)
-			err = e.n.net.FindRecord(asked, point, func(record []byte, _ time.Time) {
+			each := func(record []byte, _ time.Time) {
 				h, s, err := rv.Open(l.key, t.secret, p, record)
 				if err != nil || !l.proved(h) || t.seen.Check(s) != nil || s == t.seen.Stamp {
 					return
 				}
 				hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
 				cancel()
-			})
+			}
+			if l.veiled {
+				err = e.n.net.FindRecordBy(asked, e.veilRelays(), point, each)
+			} else {
+				err = e.n.net.FindRecord(asked, point, each)
+			}
 			cancel()
 			switch {
 			case len(hint.Devices) > 0:
@@ -278,6 +287,9 @@ func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, e
 	failed := &tries{cause: errUnreachable}
 	ways = slices.DeleteFunc(slices.Clone(ways), func(w dialWay) bool { return !mayDial(r.rule, w) })
 	for len(ways) > 0 && ctx.Err() == nil {
+		if e.outdated(r) {
+			return nil, errNoVeil
+		}
 		transport := ways[0].transport
 		var addrs []multiaddr.Multiaddr
 		ways = slices.DeleteFunc(ways, func(w dialWay) bool {
@@ -293,7 +305,7 @@ func (e *edge) try(ctx context.Context, r dialRequest, ways []dialWay) (*link, e
 				continue
 			}
 		}
-		k, err := e.open(ctx, peer.ID(transport), addrs)
+		k, err := e.open(ctx, e.netOf(r.rule), peer.ID(transport), addrs)
 		if err == nil {
 			k.device, k.known = r.device, true
 			return k, nil

@@ -31,7 +31,7 @@ func (l *loop) cellIn(tx *store.Tx, in cellIn) error {
 		l.then(in.link.close) // unopened, so that it stays queued there and no receipt ever covers it
 		return nil
 	}
-	opened, err := l.acct.sessions.OpenFrom(l.now(), in.cell, in.link.device)
+	opened, err := l.acct.sessions.OpenIf(l.now(), in.cell, in.link.device, l.may(in.link))
 	if err != nil {
 		l.unopened(in, opened.From, err)
 		return nil

@@ -48,7 +48,7 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 			return err
 		}
 		if len(raw) == 0 { // it may run again, where another input of its batch failed
-			if key, err = drawTransport(tx, n.cfg.Random); err != nil {
+			if key, err = drawTransport(tx, n.cfg.Random, settingTransport); err != nil {
 				return err
 			}
 		}
@@ -77,7 +77,7 @@ const (
 )
 
 // rekeyer gives the main host the keys that the loop draws, a moment later, until
-// ctx ends.
+// ctx ends. The LAN host gets another one too: they knew that as well.
 func (e *edge) rekeyer(ctx context.Context) error {
 	var due <-chan time.Time
 	var key crypto.PrivKey
@@ -96,11 +96,15 @@ func (e *edge) rekeyer(ctx context.Context) error {
 			e.rotate()
 			e.leaving.Store(len(e.keys) > 0)
 			e.AddrsChanged()
+			e.hand(change{apply: func(l *loop, _ *store.Tx) error { l.part(); return nil }, reply: func(error) {}})
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
+
+// rekeys implements jobs.
+func (e *edge) rekeys() bool { return e.leaving.Load() }
 
 // keepPorts notes the addresses of this run, to listen there again; not those that
 // are about to be left, as they would tell whose the next key is.

@@ -22,8 +22,11 @@ type known struct {
 	contacts map[peer.ID]store.Ways // transports of contacts' devices, and how they are reached
 	servers  []peer.AddrInfo        // of contacts who relay, or keep records
 	relays   []peer.AddrInfo        // of those that relay
+	trusted  []peer.AddrInfo        // those of servers whose persons may reach this node by any way
 	owners   map[peer.ID]identity.PersonID
-	shunned  map[peer.ID]bool // transports of those who must not know the main host, as they were known last
+	shunned  map[peer.ID]bool           // transports of those who must not know the main host, as they were known last
+	hidden   map[peer.ID]bool           // those of them that must not even be dialled: of contacts by relays only
+	under    map[identity.DeviceID]bool // and their devices
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -36,14 +39,25 @@ func (l *loop) tellKnown() {
 
 // knownNow is the copy as it has to be now.
 func (l *loop) knownNow() *known {
-	next := &known{contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{}}
+	next := &known{
+		contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{},
+		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{},
+	}
 	for _, d := range l.acct.devices {
-		if d.ID != l.acct.device && (l.refused(d) || l.waysOf(d) == store.LANOnly) {
+		under := l.waysOf(d) == store.RelayOnly
+		if d.ID != l.acct.device && (l.refused(d) || l.waysOf(d) != store.AnyWay) {
 			for _, id := range [][]byte{d.Transport, d.LAN} {
 				if len(id) > 0 {
 					next.shunned[peer.ID(id)] = true
+					if under {
+						next.hidden[peer.ID(id)] = true
+					}
 				}
 			}
+		}
+		if under {
+			next.under[d.ID] = true
+			continue // to all but the veil they are strangers
 		}
 		c, ok := l.acct.contacts[d.Person]
 		if !ok || d.ID == l.acct.device || c.State == store.Removed || c.State == store.Request || l.shutOut(d) {
@@ -64,6 +78,9 @@ func (l *loop) knownNow() *known {
 			}
 		}
 		next.servers = append(next.servers, info)
+		if c.Ways == store.AnyWay {
+			next.trusted = append(next.trusted, info)
+		}
 		if d.Offers&event.OffersRelay != 0 {
 			next.relays = append(next.relays, info)
 		}
@@ -83,6 +100,7 @@ func (e *edge) know(k *known) {
 	// Who is a contact no longer is not asked to relay, nor dialled before others.
 	e.n.net.KeepBootstrap(p2p.FromContact, k.servers...)
 	e.n.net.AddBootstrap(p2p.FromContact, k.servers...)
+	e.chooseCarriers()
 }
 
 // protect keeps the connections of contacts when there are too many, and no longer
@@ -134,7 +152,8 @@ const relaysMax = 16
 // somebody named.
 func (e *edge) relays() []peer.AddrInfo {
 	var out []peer.AddrInfo
-	if k := e.known.Load(); k != nil {
+	k := e.known.Load()
+	if k != nil {
 		out = append(out, k.relays...)
 	}
 	for _, s := range e.n.net.Book() {

@@ -28,6 +28,8 @@ const (
 // link is one live stream with another device: the edge between the loop and a
 // dm connection. Its methods never wait, so the loop may call them.
 type link struct {
+	net     *p2p.Net
+	veiled  bool // net is the veil
 	conn    *dm.Conn
 	stream  network.Stream // below conn
 	peer    peer.ID
@@ -135,11 +137,11 @@ func (k *link) probe(ctx context.Context) error {
 			return nil
 		}
 		asked, cancel := context.WithTimeout(ctx, patience)
-		_, _, err := k.edge.n.net.PingOn(asked, k.stream.Conn())
+		_, _, err := k.net.PingOn(asked, k.stream.Conn())
 		cancel()
 		if err != nil && !errors.Is(err, p2p.ErrNotSupported) && ctx.Err() == nil {
 			if k.route == RouteRelay {
-				k.edge.n.net.FindRelays() // it may be the relay that is gone, and others come over it
+				k.net.FindRelays() // it may be the relay that is gone, and others come over it
 			}
 			k.replaced()
 		}

@@ -109,19 +109,20 @@ func (i met) tell() {
 // loop is the account loop: the one goroutine that owns the account and writes
 // account.db.
 type loop struct {
-	st      *store.Store
-	write   func(context.Context, func(*store.Tx) error) error // of st
-	secrets *keyfile.Secrets
-	cfg     *Config
-	log     *slog.Logger
-	in      chan input
-	net     jobs      // where dials and other slow work go
-	place   place     // where this node is found
-	told    telling   // how often that is told
-	movedAt time.Time // when that changed
-	far     Reach     // how far it can be reached
-	ticks   int
-	hub     *hub // who waits for changes
+	st       *store.Store
+	write    func(context.Context, func(*store.Tx) error) error // of st
+	secrets  *keyfile.Secrets
+	cfg      *Config
+	log      *slog.Logger
+	in       chan input
+	net      jobs      // where dials and other slow work go
+	place    place     // where this node is found
+	told     telling   // how often that is told
+	movedAt  time.Time // when that changed
+	far      Reach     // how far it can be reached
+	unveilAt time.Time // when the veil ends, as nobody needs it
+	ticks    int
+	hub      *hub // who waits for changes
 
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
@@ -150,6 +151,8 @@ type jobs interface {
 	clean(addrs [][]byte) [][]byte // those that may be dialled
 	know(k *known)
 	rekey(key crypto.PrivKey) // gives the main host another transport key, a moment from now
+	rekeys() bool             // until it has it
+	veil(key crypto.PrivKey)  // runs the veil with this key; nil: ends it
 }
 
 func (l *loop) now() time.Time { return l.cfg.Now() }

@@ -205,7 +205,7 @@ func (n *Node) release() error {
 }
 
 // Handle gives streams of an app's own protocol to h, on every host of the node,
-// until the node is closed.
+// until the node is closed. Contacts who may reach it by relays only are not among them.
 func (n *Node) Handle(id protocol.ID, h func(network.Stream)) error {
 	if n.net == nil {
 		return ErrClosed
@@ -306,13 +306,16 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		return s, err
 	}
 	err = n.ask(ctx, func(l *loop) { // may run again, where another input of its batch failed
-		s.Online = 0
+		s.Online, s.Warnings = 0, s.Warnings[:own:own]
 		for _, d := range l.acct.devices {
 			if d.queue.link != nil {
 				s.Online++
 			}
 		}
-		s.Warnings = append(append(s.Warnings[:own:own], l.warnings...), l.alarms...)
+		if trouble := n.veilTrouble(); trouble != "" && l.needsVeil() {
+			s.Warnings = append(s.Warnings, "For contacts who may reach this node by relays only: "+trouble+".")
+		}
+		s.Warnings = append(append(s.Warnings, l.warnings...), l.alarms...)
 	})
 	s.LastCrash = lastCrash(n.cfg.Dir)
 	s.Sent, s.Received = n.hub.sent.Load(), n.hub.received.Load()

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
 )
 
@@ -36,6 +37,10 @@ func (n *Node) Peers(ctx context.Context) ([]Peer, error) {
 		return nil, errNoNetwork
 	}
 	connected := n.net.Peers()
+	if under := n.edge.under.Load(); under != nil {
+		connected = append(connected, under.Peers()...)
+		slices.SortStableFunc(connected, func(a, b p2p.Peer) int { return a.Since.Compare(b.Since) })
+	}
 	out := make([]Peer, len(connected))
 	err := n.ask(ctx, func(l *loop) {
 		for i, p := range connected {

@@ -32,6 +32,7 @@ const sourceTold = "told"
 // place is where this node is found at the moment, as its edge reports it.
 type place struct {
 	addrs  [][]byte // of the main host, best first, at most event.MaxPlaces
+	veiled [][]byte // of the veil, likewise
 	offers uint64
 }
 
@@ -71,7 +72,7 @@ func (t *telling) refill(now time.Time) { t.left, t.at = tellBurst, now }
 // placed takes the edge's report of where this node is found. Who is connected is
 // told with the next tick, everybody else once they are.
 func (l *loop) placed(p place) {
-	if slices.EqualFunc(p.addrs, l.place.addrs, bytes.Equal) && p.offers == l.place.offers {
+	if slices.EqualFunc(p.addrs, l.place.addrs, bytes.Equal) && slices.EqualFunc(p.veiled, l.place.veiled, bytes.Equal) && p.offers == l.place.offers {
 		return
 	}
 	l.place = p
@@ -90,10 +91,13 @@ func (l *loop) unplace() {
 // whereabouts is what a contact is told of this device: where it is now, and the
 // secret that finds it later. Who may reach it on the local network alone gets nothing
 // of that: with the transport key it could be followed over any relay. There it is found
-// by its LAN host.
+// by its LAN host. Who may by relays alone is told of the veil and of nothing else.
 func (l *loop) whereabouts(c *store.Contact) event.Whereabouts {
-	if c.Ways == store.LANOnly {
+	switch c.Ways {
+	case store.LANOnly:
 		return event.Whereabouts{Offers: l.place.offers & event.OffersDoze}
+	case store.RelayOnly:
+		return event.Whereabouts{Transport: l.acct.veil, Proof: l.acct.veilProof, Addrs: l.place.veiled, Offers: l.place.offers & event.OffersDoze}
 	}
 	w := event.Whereabouts{Transport: l.acct.transport, Proof: l.acct.proof, Secret: l.acct.secret, Offers: l.place.offers}
 	for _, b := range l.place.addrs {
@@ -115,7 +119,11 @@ func (l *loop) tellPlace(tx *store.Tx, d *device) error {
 	if s, ok := l.acct.sessions.Current(l.now(), d.ID); !ok || !s.Confirmed {
 		return nil
 	}
-	body, err := l.whereabouts(l.acct.contacts[d.Person]).Append()
+	to := l.acct.contacts[d.Person]
+	if to.Ways == store.RelayOnly && len(l.place.veiled) == 0 {
+		return nil // the relays that were told may come back
+	}
+	body, err := l.whereabouts(to).Append()
 	if err != nil {
 		return fmt.Errorf("bug: own whereabouts: %w", err)
 	}
@@ -206,7 +214,21 @@ func (a *account) loadPlace(tx *store.Tx) error {
 	if err != nil {
 		return fmt.Errorf("transport key: %w", err)
 	}
-	return a.answerAs(key)
+	if err := a.answerAs(key); err != nil {
+		return err
+	}
+	raw, err = tx.Setting(settingVeil)
+	if isNotFound(err) || err == nil && len(raw) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if key, err = crypto.UnmarshalPrivateKey(raw); err != nil {
+		return fmt.Errorf("transport key of the veil: %w", err)
+	}
+	a.veil, a.veilProof, err = proveKey(key, a.device)
+	return err
 }
 
 // answerAs notes the transport key that this device has from now on.
@@ -237,8 +259,8 @@ func drawSecret(tx *store.Tx, random io.Reader) (secret [32]byte, err error) {
 	return secret, tx.PutSetting(settingSecret, secret[:], true)
 }
 
-// drawTransport draws a transport key and stores it.
-func drawTransport(tx *store.Tx, random io.Reader) (crypto.PrivKey, error) {
+// drawTransport draws a transport key and stores it as a setting.
+func drawTransport(tx *store.Tx, random io.Reader, setting string) (crypto.PrivKey, error) {
 	key, _, err := crypto.GenerateEd25519Key(random)
 	if err != nil {
 		return nil, fmt.Errorf("draw a transport key: %w", err)
@@ -247,7 +269,7 @@ func drawTransport(tx *store.Tx, random io.Reader) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, tx.PutSetting(settingTransport, raw, true)
+	return key, tx.PutSetting(setting, raw, true)
 }
 
 // hide replaces the contact secret, so that who knew the one of before, and is not
@@ -267,7 +289,7 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	if err := l.hide(tx); err != nil {
 		return err
 	}
-	key, err := drawTransport(tx, l.cfg.Random)
+	key, err := drawTransport(tx, l.cfg.Random, settingTransport)
 	if err != nil {
 		return err
 	}
@@ -326,6 +348,11 @@ func (l *loop) endInvites(tx *store.Tx) (open int, err error) {
 
 // allows says whether an address may be used with a contact.
 func allows(w store.Ways, a multiaddr.Multiaddr) bool {
-	_, err := a.ValueForProtocol(multiaddr.P_CIRCUIT)
-	return w != store.LANOnly || err != nil && !manet.IsPublicAddr(a)
+	switch w {
+	case store.RelayOnly:
+		return isRelayed(a)
+	case store.LANOnly:
+		return !isRelayed(a) && !manet.IsPublicAddr(a)
+	}
+	return true
 }

@@ -42,6 +42,7 @@ const settingPublished = "published "
 type publication struct {
 	secret rv.Secret
 	hint   rv.Hint
+	veiled bool // through the veil's servers alone
 }
 
 // publications lists the records to keep published. Whom this device has told its
@@ -49,7 +50,7 @@ type publication struct {
 // only the one of before, finds it by a record for the two devices alone: it was
 // away when the secret changed.
 func (l *loop) publications(tx *store.Tx) ([]publication, error) {
-	if l.acct.secret == [32]byte{} || len(l.place.addrs) == 0 {
+	if l.acct.secret == [32]byte{} {
 		return nil, nil
 	}
 	var pairs []*device
@@ -70,14 +71,14 @@ func (l *loop) publications(tx *store.Tx) ([]publication, error) {
 		}
 	}
 	var out []publication
-	if known > 0 {
+	if known > 0 && len(l.place.addrs) > 0 {
 		out = append(out, publication{secret: rv.Secret(l.acct.secret), hint: l.hint(store.AnyWay)})
 	}
 	slices.SortFunc(pairs, func(a, b *device) int { return cmp.Or(b.Seen.Compare(a.Seen), bytes.Compare(a.ID[:], b.ID[:])) })
 	for _, d := range pairs[:min(len(pairs), pairsMax)] {
 		hint := l.hint(l.waysOf(d))
 		if secret, err := l.pairOf(d); err == nil && len(hint.Devices[0].Addrs) > 0 {
-			out = append(out, publication{secret: secret, hint: hint})
+			out = append(out, publication{secret: secret, hint: hint, veiled: l.waysOf(d) == store.RelayOnly})
 		}
 	}
 	return out, nil
@@ -115,6 +116,16 @@ func (l *loop) knowsSecret(tx *store.Tx, d *device) (bool, error) {
 // hint is what a record says of this device: by a relay first, then what is
 // reached from everywhere.
 func (l *loop) hint(rule store.Ways) rv.Hint {
+	head := l.acct.logs[l.acct.me].Head()
+	if rule == store.RelayOnly {
+		p := rv.Place{Transport: l.acct.veil, Proof: l.acct.veilProof}
+		for _, b := range l.place.veiled {
+			if len(p.Addrs) < rv.MaxAddresses && len(b) <= rv.MaxAddress {
+				p.Addrs = append(p.Addrs, b)
+			}
+		}
+		return rv.Hint{Devices: []rv.Place{p}, Head: head}
+	}
 	p := rv.Place{Transport: l.acct.transport, Proof: l.acct.proof}
 	if l.place.offers&event.OffersAlways != 0 {
 		p.Caps |= rv.CapAlwaysOn
@@ -146,7 +157,7 @@ func (l *loop) hint(rule store.Ways) rv.Hint {
 	for _, r := range all[:min(len(all), rv.MaxAddresses)] {
 		p.Addrs = append(p.Addrs, r.addr)
 	}
-	return rv.Hint{Devices: []rv.Place{p}, Head: l.acct.logs[l.acct.me].Head()}
+	return rv.Hint{Devices: []rv.Place{p}, Head: head}
 }
 
 // publisher keeps this device's records published until ctx ends.
@@ -265,6 +276,9 @@ func (e *edge) sendRecord(ctx context.Context, p publication, job *rv.Job) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
+	if p.veiled {
+		return e.n.net.PublishRecordBy(ctx, e.veilRelays(), point, record)
+	}
 	return e.n.net.PublishRecord(ctx, point, record)
 }
 

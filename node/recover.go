@@ -153,7 +153,7 @@ func (l *loop) unknown(in cellIn, u *session.UnknownDevice) bool {
 	if !k.known {
 		d, ok = l.acct.devices[u.Device]
 	}
-	if !ok || in.again {
+	if !ok || in.again || !l.may(k)(d.ID) {
 		return false
 	}
 	if l.shutOut(d) {

@@ -279,7 +279,7 @@ func (l *loop) met(tx *store.Tx, in met) error {
 	if d, ok := l.acct.devices[k.device]; ok && k.known {
 		return l.attach(tx, k, d)
 	}
-	if d, ok := l.byTransport([]byte(k.peer)); ok {
+	if d, ok := l.byTransport([]byte(k.peer)); ok && !l.hidden(d, k) {
 		return l.attach(tx, k, d)
 	}
 	return nil // whose it is, the first cell that opens will tell
@@ -291,7 +291,8 @@ func (l *loop) deviceOf(k *link) (*device, bool) {
 		d, ok := l.acct.devices[k.device]
 		return d, ok
 	}
-	return l.byTransport([]byte(k.peer))
+	d, ok := l.byTransport([]byte(k.peer))
+	return d, ok && !l.hidden(d, k)
 }
 
 // bind notes, from a cell that opened, whose link it is.
@@ -319,14 +320,17 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		l.then(k.close)
 		return nil
 	}
-	if !l.mayUse(l.waysOf(d), k) {
+	if ways := l.waysOf(d); !l.mayUse(ways, k) && (ways != store.RelayOnly || !l.leaving()) {
 		d.queue.dialing = false
 		l.then(k.close)
 		return nil
 	}
 	k.device, k.known = d.ID, true
 	k.conn.Recognised()
-	l.then(func() { k.edge.n.net.Protect(k.peer, true) })
+	l.then(func() {
+		k.net.Protect(k.peer, true)
+		k.net.Recognise(k.peer) // its transport key may be one that is told only now
+	})
 	q := &d.queue
 	q.dialing, q.wait = false, 0
 	q.findAt, q.finds, q.insisted = time.Time{}, 0, time.Time{}
@@ -367,7 +371,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 func (l *loop) shorten(id peer.ID) {
 	for _, d := range l.acct.devices {
 		k := d.queue.link
-		if k == nil || k.peer != id || k.route != RouteRelay || !k.dialled || d.queue.dialing || l.net == nil {
+		if k == nil || k.peer != id || k.route != RouteRelay || k.veiled || !k.dialled || d.queue.dialing || l.net == nil {
 			continue
 		}
 		if addr, err := multiaddr.NewMultiaddr(k.addr); err == nil { // it is connected: no address is dialled
@@ -437,7 +441,7 @@ func (l *loop) pairs() []contact.Pair {
 	for id, d := range l.acct.devices {
 		remote, ok := l.acct.remote(id)
 		c, known := l.acct.contacts[d.Person]
-		if id == l.acct.device || !ok || !known || c.Trust == store.Blocked || c.State == store.Removed || c.State == store.Request {
+		if id == l.acct.device || !ok || !known || c.Trust == store.Blocked || c.State == store.Removed || c.State == store.Request || c.Ways == store.RelayOnly {
 			continue
 		}
 		secret, err := l.pairSecretOf(d, remote.Record.Olm)

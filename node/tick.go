@@ -25,6 +25,9 @@ func (l *loop) tick(tx *store.Tx) error {
 	if l.told.waits && l.told.take(now) {
 		l.unplace()
 	}
+	if err := l.lowerVeil(tx, now, false); err != nil {
+		return err
+	}
 	for _, o := range l.acct.sessions.Tick(now) {
 		if err := l.opened(tx, nil, o); err != nil {
 			return err

@@ -10,8 +10,100 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/kinloom/kinloom/identity"
+	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/event"
 )
+
+// The rules of ways.
+const (
+	WaysAny = "any"
+	// WaysRelay: over relays of this node's own choosing only. They learn its address by
+	// nothing that kinloom does.
+	WaysRelay = "relay"
+	WaysLAN   = "lan" // on the local network only
+)
+
+var waysNames = map[store.Ways]string{store.AnyWay: WaysAny, store.RelayOnly: WaysRelay, store.LANOnly: WaysLAN}
+
+func waysName(w store.Ways) string { return cmp.Or(waysNames[w], WaysAny) }
+
+// SetWays says by which routes a contact's devices are reached, and may reach this
+// one: WaysAny, WaysRelay or WaysLAN. Who is given less than before knows where this
+// node was, and not where it will be: its transport key changes for all, and open
+// invites end. With WaysRelay it returns when the connections without a relay have
+// ended, a few seconds later.
+func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
+	var rule store.Ways
+	known := false
+	for w, name := range waysNames {
+		if name == ways {
+			rule, known = w, true
+		}
+	}
+	if !known {
+		return Contact{}, usage("Give any, relay or lan.", "%q says nothing about routes", event.Clean(ways, maxName))
+	}
+	c, err := n.amend(ctx, who, func(l *loop, tx *store.Tx, c *store.Contact) error {
+		before := c.Ways
+		if c.Ways = rule; c.Ways == before {
+			return nil
+		}
+		l.unplace()
+		l.then(l.tellKnown) // before the next key is used, and the veil looks for its relays
+		for _, d := range l.acct.devices {
+			if d.Person != c.Person {
+				continue
+			}
+			d.queue.tryAt, d.queue.fails = time.Time{}, 0
+			d.queue.findAt, d.queue.finds = time.Time{}, 0
+			// By the link that they have they are told of the veil; it ends a moment later.
+			if link := d.queue.link; link != nil && rule != store.RelayOnly && !l.mayUse(c.Ways, link) {
+				l.then(link.close)
+			}
+		}
+		switch {
+		case rule == store.RelayOnly:
+			return l.goUnder(tx, c.Person)
+		case rule == store.LANOnly && before == store.RelayOnly:
+			return l.raiseVeil(tx) // of which they knew
+		case before == store.AnyWay:
+			if err := l.tellNamed(tx, c.Person); err != nil {
+				return err
+			}
+			return l.vanish(tx, c.Person) // what they knew was good everywhere
+		}
+		return nil
+	})
+	if err == nil && rule == store.RelayOnly && n.net != nil {
+		err = n.parted(ctx, c.ID)
+	}
+	return c, err
+}
+
+// goUnder replaces what a contact knew of this node by the veil.
+func (l *loop) goUnder(tx *store.Tx, p identity.PersonID) error {
+	if l.acct.veil == [32]byte{} {
+		if err := l.raiseVeil(tx); err != nil {
+			return err
+		}
+	}
+	if err := l.unsay(tx, p); err != nil {
+		return err
+	}
+	return l.vanish(tx, p)
+}
+
+// mayUse says whether a link runs by a way that a contact may be reached by.
+func (l *loop) mayUse(w store.Ways, k *link) bool {
+	switch w {
+	case store.RelayOnly:
+		return k.veiled && k.route == RouteRelay
+	case store.LANOnly:
+		return k.route == RouteLAN
+	}
+	return true
+}
 
 // Way is one way to a device, tried or not.
 type Way struct {
@@ -19,7 +111,7 @@ type Way struct {
 	Route     string // "direct", "lan", "relay"; "lookup": its record is looked for, which has no address
 	Transport string // "quic", "tcp", …
 	Address   string
-	Source    string // how it is known: "told", "invite", "seen", "lan", "record"; "" of a connection that came in
+	Source    string // how it is known: "told", "invite", "seen", "lan", "record"; "" of a connection that came in; "own" of the way to this node
 	LastTry   time.Time
 	LastOK    time.Time
 	Result    string
@@ -35,9 +127,10 @@ func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
 		return nil, err
 	}
 	var out []Way
+	var rule store.Ways
 	err = n.ask(ctx, func(l *loop) {
 		out = nil // it may run again, where another input of its batch failed
-		rule := store.AnyWay
+		rule = store.AnyWay
 		if known, ok := l.acct.contacts[c.ID]; ok {
 			rule = known.Ways
 		}
@@ -47,7 +140,34 @@ func (n *Node) Route(ctx context.Context, who string) ([]Way, error) {
 			}
 		}
 	})
+	if err == nil && rule == store.RelayOnly && n.net != nil {
+		out = n.underWays(out)
+	}
 	return out, err
+}
+
+// underWays adds to the ways to somebody who may be reached by relays only which of them
+// are not used, and how they reach this node.
+func (n *Node) underWays(ways []Way) []Way {
+	for i := range ways {
+		w := &ways[i]
+		a, err := multiaddr.NewMultiaddr(w.Address)
+		if err != nil || w.Route != "relay" || w.Live {
+			continue
+		}
+		if relay, ok := p2p.RelayOf(a); ok && !n.edge.carries(relay) {
+			w.Result = "not used: a relay of their choosing could tell them where this node is"
+		}
+	}
+	for _, b := range n.edge.veilPlaces() {
+		if a, err := multiaddr.NewMultiaddrBytes(b); err == nil {
+			ways = append(ways, Way{Route: "relay", Transport: transportName(a.String()), Address: a.String(), Source: "own", Result: "held for them to reach this node"})
+		}
+	}
+	if trouble := n.veilTrouble(); trouble != "" {
+		ways = append(ways, Way{Route: "relay", Source: "own", Result: trouble})
+	}
+	return ways
 }
 
 // devicesOf gives the devices of a person, those heard of last first.

@@ -151,6 +151,9 @@ func showContact(w io.Writer, c client.Contact) {
 		fmt.Fprintf(w, "Since\t%s\n", clock(c.Since.Time))
 		fmt.Fprintf(w, "Devices\t%d, last seen %s\n", c.Devices, clock(c.LastSeen.Time))
 		fmt.Fprintf(w, "Reached\t%s\n", waysWords(c.Ways))
+		if c.Unreached != "" {
+			fmt.Fprintf(w, "\tnot now: %s\n", clean(c.Unreached, 200))
+		}
 		fmt.Fprintf(w, "Conversation\t%s\n", c.Conversation)
 	})
 }
@@ -236,10 +239,14 @@ func (a *app) contactRename() *cobra.Command {
 
 func (a *app) contactWays() *cobra.Command {
 	return &cobra.Command{
-		Use: "ways WHO any|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
+		Use: "ways WHO any|relay|lan", Short: "Say by which routes a contact's devices are reached", Args: between(2, 2),
 		Long: "any: by whatever works. " +
+			"relay: over relays only, for somebody who must not learn this node's IP address. The relays are servers that you named " +
+			"(kinloom bootstrap add) and those of contacts with \"any\", never one that the contact names; without one that both sides can use " +
+			"there is no way, and no other is taken. The operators of these relays see the address. What this contact learned before, " +
+			"as from an invite, stays learned: its keys are replaced, your other contacts are told, and open invites end. " +
 			"lan: on the local network only. From then on they are told nothing by which this node is found elsewhere, and what they knew is of no use: its key changes, and open invites end.",
-		Example: "  kinloom contact ways bob lan\n  kinloom contact ways bob any",
+		Example: "  kinloom contact ways bob relay\n  kinloom contact ways bob any",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), needHome, func(ctx context.Context, c *client.Client) error {
 				changed, err := c.SetWays(ctx, args[0], args[1])
@@ -253,7 +260,10 @@ func (a *app) contactWays() *cobra.Command {
 }
 
 func waysWords(ways string) string {
-	if ways == node.WaysLAN {
+	switch ways {
+	case node.WaysRelay:
+		return "over relays only, without learning this node's address"
+	case node.WaysLAN:
 		return "on the local network only"
 	}
 	return "by whatever works"

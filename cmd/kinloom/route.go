@@ -45,7 +45,11 @@ func listWays(w io.Writer, ways []client.Way) {
 			if where == "" {
 				where = "-"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", way.Device, way.Route, where, sourceWords(way), tried, result)
+			device := way.Device
+			if device == "" {
+				device = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", device, way.Route, where, sourceWords(way), tried, result)
 		}
 	})
 }
@@ -63,6 +67,8 @@ func sourceWords(way client.Way) string {
 		return "found on the local network"
 	case "record":
 		return "from their look-up record"
+	case "own":
+		return "their way to this node"
 	case "":
 		if way.Live {
 			return "they came from there"

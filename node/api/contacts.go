@@ -115,7 +115,7 @@ func Contact(c node.Contact) client.Contact {
 	return client.Contact{
 		Changed: c.Changed, ID: c.ID.String(), Name: c.Name, Trust: c.Trust, State: c.State, Petname: c.Petname, Profile: c.ProfileName,
 		Since: client.At(c.Since), Devices: c.Devices, LastSeen: client.At(c.LastSeen), Words: c.Words,
-		Conversation: hex.EncodeToString(c.Conversation[:]), Ways: c.Ways,
+		Conversation: hex.EncodeToString(c.Conversation[:]), Ways: c.Ways, Unreached: c.Unreached,
 	}
 }
 

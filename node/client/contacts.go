@@ -21,12 +21,13 @@ type Contact struct {
 	LastSeen     Time     `json:"last_seen,omitzero" format:"date-time"`
 	Words        []string `json:"words,omitempty" doc:"Check words, while the first exchange is fresh"`
 	Conversation string   `json:"conversation,omitempty"`
-	Ways         string   `json:"ways" enum:"any,lan" doc:"By which routes their devices are reached"`
+	Ways         string   `json:"ways" enum:"any,relay,lan" doc:"By which routes their devices are reached"`
+	Unreached    string   `json:"unreached,omitempty" doc:"Why they cannot be reached by these now, and what to do"`
 }
 
 // Ways asks for other routes to a contact's devices.
 type Ways struct {
-	Ways string `json:"ways" enum:"any,lan" doc:"any; lan: on the local network only"`
+	Ways string `json:"ways" enum:"any,relay,lan" doc:"any; relay: over relays only, without their learning this node's address; lan: on the local network only"`
 }
 
 // AddContact answers an invite.
@@ -64,7 +65,7 @@ type Way struct {
 	Route     string `json:"route" doc:"direct, lan or relay; lookup where its record is looked for, which has no address"`
 	Transport string `json:"transport,omitempty" doc:"quic, tcp or wss"`
 	Address   string `json:"address"`
-	Source    string `json:"source,omitempty" doc:"How it is known: told, invite, seen, lan or record; empty for a connection that came in"`
+	Source    string `json:"source,omitempty" doc:"How it is known: told, invite, seen, lan or record; empty for a connection that came in; own: it is their way to this node"`
 	Live      bool   `json:"live"`
 	LastTry   Time   `json:"last_try,omitzero" format:"date-time"`
 	LastOK    Time   `json:"last_ok,omitzero" format:"date-time"`
@@ -125,7 +126,7 @@ func (c *Client) Unblock(ctx context.Context, who string) (Contact, error) {
 	return out, c.call(ctx, http.MethodPost, pathOf("v1", "contacts", who, "unblock"), nil, nil, &out)
 }
 
-// SetWays says by which routes a contact's devices are reached: any or lan.
+// SetWays says by which routes a contact's devices are reached: any, relay or lan.
 func (c *Client) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 	var out Contact
 	return out, c.call(ctx, http.MethodPost, pathOf("v1", "contacts", who, "ways"), nil, Ways{Ways: ways}, &out)

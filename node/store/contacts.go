@@ -50,8 +50,9 @@ type Ways uint8
 
 // The rules; the numbers are stored and never change.
 const (
-	AnyWay  Ways = 0
-	LANOnly Ways = 2 // never over the Internet
+	AnyWay    Ways = 0
+	RelayOnly Ways = 1 // never without a relay: they do not learn where this node is
+	LANOnly   Ways = 2 // never over the Internet
 )
 
 const contactColumns = "row, person, petname, name, trust, state, words, words_at, since, changed, ways"

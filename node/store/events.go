@@ -189,6 +189,13 @@ func (tx *Tx) EventByKey(conversation, device Row, seq uint64) (Event, error) {
 		"SELECT "+eventColumns+" FROM event WHERE conversation = ? AND device = ? AND seq = ?", conversation, device, seq))
 }
 
+// OwnOf gives the events of a type that this device said in a conversation and that
+// are not deleted, the oldest first.
+func (tx *Tx) OwnOf(conversation Row, t event.Type) ([]Event, error) {
+	return list(tx, "own events", scanEvent, "SELECT "+eventColumns+" FROM event INDEXED BY event_key WHERE conversation = ? AND device = 0 AND flags & ? = ? ORDER BY seq",
+		conversation, int64(flagDeleted|flagType), int64(t))
+}
+
 // LastEvent gives the row of the newest event, 0 if there is none.
 func (tx *Tx) LastEvent() (row Row, err error) {
 	_, err = tx.one("SELECT max(row) FROM event", func(st *sqlite3.Stmt) { row = Row(st.ColumnInt64(0)) })
