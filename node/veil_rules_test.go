@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/node/store"
@@ -302,5 +304,49 @@ func TestRelayOnlyContactIsLeftBehind(t *testing.T) {
 			t.Errorf("Bob has %d waiting and %d devices online, %v", got.Queued, got.Online, err)
 		}
 		closeAll(t, ada, bob, carol, relay)
+	})
+}
+
+// TestRelayOnlyContactIsNoNeighbour: on one LAN, too, a contact who may reach Ada by
+// relays only recognises her by nothing, and the talk takes the relay.
+func TestRelayOnlyContactIsNoNeighbour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{Latency: time.Millisecond})
+		relay := around(t, net, 0, "", "Relay", "server")
+		var both []*node.Node
+		for i, name := range []string{"Ada", "Bob"} {
+			n, err := node.Open(ctx, node.Config{Name: name, NoDHT: true, Bootstrap: []string{listensAt(t, relay)}, Network: net.Host(1 + i).Configure})
+			if err != nil {
+				t.Fatal(err)
+			}
+			both = append(both, n)
+		}
+		ada, bob := both[0], both[1]
+		befriend(ctx, t, ada, bob)
+		time.Sleep(15 * time.Minute) // strangers are asked again
+		status, err := ada.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, others, err := bob.Placed(ctx)
+		if err != nil || len(others[status.Person].LAN) == 0 {
+			t.Fatalf("Bob never met Ada on the LAN: %v", err)
+		}
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
+		for range 3 {
+			if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
+				t.Errorf("went %q", way)
+			}
+			time.Sleep(15 * time.Minute)
+		}
+		if status, err = ada.Status(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, others, err = bob.Placed(ctx); err != nil || peer.ID(others[status.Person].LAN).String() == status.LANPeerID {
+			t.Errorf("Bob knows Ada's LAN host, %v", err)
+		}
+		closeAll(t, ada, bob, relay)
 	})
 }
