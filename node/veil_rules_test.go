@@ -350,3 +350,31 @@ func TestRelayOnlyContactIsNoNeighbour(t *testing.T) {
 		closeAll(t, ada, bob, relay)
 	})
 }
+
+// TestRelayOnlyContactsServerIsNotUsed: the server of a contact who may reach Ada by
+// relays only relays for her no more, neither for the veil nor for her main host, and
+// nothing of hers goes there.
+func TestRelayOnlyContactsServerIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		relay := around(t, net, 0, "", "Relay", "server")
+		ada, bob := around(t, net, 1, "", "Ada", "home", relay), around(t, net, 2, "", "Bob", "server")
+		befriend(ctx, t, bob, ada)
+		time.Sleep(time.Minute)
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
+		time.Sleep(time.Minute)
+		quiet := net.Traffic(1, 2).Packets
+		for range 3 {
+			if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
+				t.Errorf("went %q", way)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		if c := net.Traffic(1, 2).Packets - quiet; c > 0 {
+			t.Errorf("%d packets went to Bob's server", c)
+		}
+		closeAll(t, ada, bob, relay)
+	})
+}
