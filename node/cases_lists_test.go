@@ -50,6 +50,8 @@ var lanCases = []testedCase{
 	{"loopback addresses of another host", "node/p2p", "TestLoopbackAddressesOfAnotherHost"},
 	{"loopback addresses of another host", "node/p2p", "TestMDNSRefusesOthersAddresses"},
 	{"key change at midnight during a transfer", "node", "TestKeyChangeAtMidnightDuringATransfer"},
+	{"two nodes with one identity", "node", "TestTwoNodesWithOneIdentity"},
+	{"two nodes with one identity", "protocol/contact", "TestHelloOfACopy"},
 }
 
 // Gossip comes with the flood.

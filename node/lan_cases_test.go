@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,5 +78,74 @@ func TestKeyChangeAtMidnightDuringATransfer(t *testing.T) {
 				t.Fatalf("line %d came by %q", i, m.Route)
 			}
 		}
+	})
+}
+
+// TestTwoNodesWithOneIdentity: a home was copied and both copies run in one LAN with a
+// contact. No node falls, everybody is told of the copy, what each says arrives and is
+// shown once. The contact answers the copy that spoke last, so what the other one sent
+// at the same time may have to be sent again, which is after five minutes at the latest.
+func TestTwoNodesWithOneIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{Latency: time.Millisecond})
+		home, twin := t.TempDir(), t.TempDir()
+		ada, bob := onLAN(t, net, 0, "", "Ada", nil), onLAN(t, net, 1, home, "Bob", nil)
+		befriend(ctx, t, ada, bob)
+		delivered(ctx, t, bob, say(ctx, t, bob, "Ada", "before"))
+		closeAll(t, bob)
+		if err := os.CopyFS(twin, os.DirFS(home)); err != nil {
+			t.Fatal(err)
+		}
+		one, two := onLAN(t, net, 1, home, "", nil), onLAN(t, net, 2, twin, "", nil)
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			say(ctx, t, one, "Ada", fmt.Sprint("one ", i))
+			say(ctx, t, two, "Ada", fmt.Sprint("two ", i))
+			say(ctx, t, ada, "Bob", fmt.Sprint("ada ", i))
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(15 * time.Minute)
+		before := net.Total()
+		time.Sleep(3 * time.Minute)
+		after := net.Total()
+		t.Logf("%d packets in 3 minutes of silence", after.Packets-before.Packets)
+		if n := after.Packets - before.Packets; n > 18*150 {
+			t.Errorf("%d packets in 3 minutes of silence: the copies fight", n)
+		}
+		for name, n := range map[string]*node.Node{"Ada": ada, "one": one, "two": two} {
+			s, err := n.Status(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Contacts != 1 || s.Online > 1 || s.Queued > 0 {
+				t.Errorf("%s has %d contacts, %d devices connected, %d messages waiting", name, s.Contacts, s.Online, s.Queued)
+			}
+			if !strings.Contains(strings.Join(s.Warnings, " "), "a copy of it is running") {
+				t.Errorf("%s is told %q", name, s.Warnings)
+			}
+		}
+		seen := map[string]int{}
+		all, err := ada.Read(ctx, "Bob", node.ReadQuery{Peek: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range all {
+			seen[m.Text]++
+		}
+		for i := range 5 {
+			for _, who := range []string{"one", "two", "ada"} {
+				if n := seen[fmt.Sprint(who, " ", i)]; n != 1 {
+					t.Errorf("Ada shows line %d of %s %d times", i, who, n)
+				}
+			}
+		}
+		// One of them goes for good; the other and Ada talk as before.
+		closeAll(t, two)
+		time.Sleep(time.Minute)
+		delivered(ctx, t, one, say(ctx, t, one, "Ada", "I am the one"))
+		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "I see"))
+		closeAll(t, ada, one)
 	})
 }

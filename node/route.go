@@ -301,10 +301,10 @@ func (l *loop) bind(tx *store.Tx, k *link, d *device) error {
 	if k == d.queue.link {
 		d.queue.fails = 0
 	}
-	if k.known { // by a device of its own: another one's cell it may bring, but not become the way to it
-		return nil
+	if k.known && (k.device != d.ID || k == d.queue.link || l.now().Sub(d.copied).Abs() >= copiedEvery) {
+		return nil // another one's cell it may bring, but not become the way to it
 	}
-	return l.attach(tx, k, d)
+	return l.attach(tx, k, d) // where two copies of a device run, the one that spoke last is answered
 }
 
 // refused says that a device is of a person who was blocked or removed.
@@ -448,7 +448,7 @@ func (l *loop) pairs() []contact.Pair {
 		if err != nil {
 			continue
 		}
-		out = append(out, contact.Pair{Device: id, Secret: secret})
+		out = append(out, contact.Pair{Own: l.acct.device, Device: id, Secret: secret})
 	}
 	slices.SortFunc(out, func(a, b contact.Pair) int {
 		return l.acct.devices[b.Device].Seen.Compare(l.acct.devices[a.Device].Seen)

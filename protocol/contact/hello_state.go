@@ -12,17 +12,12 @@ import (
 	"github.com/kinloom/kinloom/identity"
 )
 
-// Directions of a tag, so that an answer cannot be made from the question.
-const (
-	fromDialer   = 1
-	fromListener = 2
-)
-
 // ErrHelloVersion means that there is no version in common.
 var ErrHelloVersion = errors.New("the other side speaks no version that this kinloom does; update both")
 
-// Pair is another device and the secret that this device shares with it.
+// Pair is this device, another one, and the secret that the two share.
 type Pair struct {
+	Own    identity.DeviceID
 	Device identity.DeviceID
 	Secret [32]byte
 }
@@ -61,15 +56,15 @@ func (a About) versions() []uint16 {
 	return a.Versions
 }
 
-// tag is what a device shows to the device it shares secret with, over one
-// connection and in one direction (SPEC 5.2).
-func tag(secret [32]byte, dialer, listener Transport, direction byte) Tag {
-	h := hmac.New(sha256.New, secret[:])
+// tag is what one device of a pair, speaker, shows to the other over one connection
+// (SPEC 5.2).
+func tag(p Pair, dialer, listener Transport, speaker identity.DeviceID) Tag {
+	h := hmac.New(sha256.New, p.Secret[:])
 	h.Write([]byte(HelloID))
 	h.Write([]byte{0})
 	h.Write(dialer.PeerID())
 	h.Write(listener.PeerID())
-	h.Write([]byte{direction})
+	h.Write(speaker[:])
 	return Tag(h.Sum(nil)[:TagSize])
 }
 
@@ -99,7 +94,7 @@ func (d *HelloDialer) Start() ([]byte, error) {
 	i := slices.IndexFunc(classes, func(n int) bool { return len(d.pairs) <= n })
 	tags := make([]Tag, classes[i])
 	for i, p := range d.pairs {
-		tags[i] = tag(p.Secret, d.channel.Local, d.channel.Remote, fromDialer)
+		tags[i] = tag(p, d.channel.Local, d.channel.Remote, p.Own)
 	}
 	flat := make([]byte, 0, len(tags)*TagSize)
 	for i := range tags {
@@ -134,7 +129,7 @@ func (d *HelloDialer) Handle(b []byte) (Greeting, error) {
 	}
 	g := Greeting{Version: version}
 	for _, p := range d.pairs {
-		want := tag(p.Secret, d.channel.Local, d.channel.Remote, fromListener)
+		want := tag(p, d.channel.Local, d.channel.Remote, p.Device)
 		if hmac.Equal(want[:], m.Tag[:]) {
 			g.Known, g.Device, g.Caps, g.Limits = true, p.Device, m.Caps, m.Limits
 		}
@@ -178,9 +173,9 @@ func (l *HelloListener) Handle(b []byte) ([]byte, Greeting, error) {
 	}
 	var g Greeting
 	for _, p := range l.pairs {
-		if shown[tag(p.Secret, l.channel.Remote, l.channel.Local, fromDialer)] && !g.Known {
+		if shown[tag(p, l.channel.Remote, l.channel.Local, p.Device)] && !g.Known {
 			g.Known, g.Device = true, p.Device
-			answer.Tag = tag(p.Secret, l.channel.Remote, l.channel.Local, fromListener)
+			answer.Tag = tag(p, l.channel.Remote, l.channel.Local, p.Own)
 		}
 	}
 	if g.Known {

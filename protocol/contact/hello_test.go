@@ -11,15 +11,15 @@ import (
 	"github.com/kinloom/kinloom/identity"
 )
 
-// pairs returns n pairs, of which number known has the secret that the device
-// at the other end has too.
-func pairs(n, known int, secret [32]byte) []Pair {
+// pairs returns n pairs of the device own, of which number known is the one with the
+// device other.
+func pairs(own, other identity.DeviceID, n, known int) []Pair {
 	out := make([]Pair, n)
 	for i := range out {
-		out[i] = Pair{Device: identity.DeviceID{byte(i), byte(i >> 8), 1}, Secret: [32]byte{byte(i), byte(i >> 8), 2, byte(n), byte(known)}}
+		out[i] = Pair{Own: own, Device: identity.DeviceID{byte(i), byte(i >> 8), 1}, Secret: [32]byte{byte(i), byte(i >> 8), 2, byte(n), byte(known)}}
 	}
 	if known >= 0 {
-		out[known].Secret = secret
+		out[known].Device, out[known].Secret = other, sharedSecret
 	}
 	return out
 }
@@ -43,6 +43,7 @@ func say(t *testing.T, d *HelloDialer, l *HelloListener) (dialer, listener Greet
 }
 
 var (
+	ada, bob       = identity.DeviceID{0xad}, identity.DeviceID{0xb0}
 	hostA, hostB   = Transport{0xa}, Transport{0xb}
 	atDialer       = Channel{Local: hostA, Remote: hostB}
 	atListener     = Channel{Local: hostB, Remote: hostA}
@@ -53,11 +54,11 @@ var (
 
 func TestHelloAmongContacts(t *testing.T) {
 	for _, n := range []int{1, 64, 65, 256, 257, 1024} {
-		d := NewHelloDialer(aboutForHello, atDialer, pairs(n, n-1, sharedSecret), random(1))
-		l := NewHelloListener(aboutOtherSide, atListener, pairs(20, 3, sharedSecret), random(2))
+		d := NewHelloDialer(aboutForHello, atDialer, pairs(ada, bob, n, n-1), random(1))
+		l := NewHelloListener(aboutOtherSide, atListener, pairs(bob, ada, 20, 3), random(2))
 		gotD, gotL, hello, _ := say(t, d, l)
-		wantD := Greeting{Known: true, Device: pairs(n, -1, sharedSecret)[n-1].Device, Version: 1, Caps: []string{"x"}}
-		wantL := Greeting{Known: true, Device: pairs(20, -1, sharedSecret)[3].Device, Version: 1, Caps: []string{"dm/1"}, Limits: Limits{32768, 126}}
+		wantD := Greeting{Known: true, Device: bob, Version: 1, Caps: []string{"x"}}
+		wantL := Greeting{Known: true, Device: ada, Version: 1, Caps: []string{"dm/1"}, Limits: Limits{32768, 126}}
 		if diff := cmp.Diff([]Greeting{wantD, wantL}, []Greeting{gotD, gotL}); diff != "" {
 			t.Errorf("%d contacts: %s", n, diff)
 		}
@@ -82,8 +83,8 @@ func TestHelloOfAStranger(t *testing.T) {
 			of = 0
 		}
 		for _, about := range []About{{}, aboutForHello, {Versions: []uint16{1, 2, 3}, Caps: []string{"a", "b", "c", "d"}}} {
-			d := NewHelloDialer(about, atDialer, pairs(1, 0, sharedSecret), random(1))
-			l := NewHelloListener(about, atListener, pairs(20, of, sharedSecret), random(2))
+			d := NewHelloDialer(about, atDialer, pairs(ada, bob, 1, 0), random(1))
+			l := NewHelloListener(about, atListener, pairs(bob, ada, 20, of), random(2))
 			gotD, gotL, hello, answer := say(t, d, l)
 			lengths[len(answer)], hellos[len(hello)] = true, true
 			if gotD.Known != known || gotL.Known != known {
@@ -112,13 +113,13 @@ func TestHelloReplay(t *testing.T) {
 		"passed on by another dialer":      {{Local: hostA, Remote: hostB}, {Local: hostB, Remote: other}},
 		"listener and dialer have swapped": {{Local: hostA, Remote: hostB}, {Local: hostA, Remote: hostB}},
 	} {
-		d := NewHelloDialer(About{}, ends[0], pairs(1, 0, sharedSecret), random(1))
-		l := NewHelloListener(About{}, ends[1], pairs(1, 0, sharedSecret), random(2))
+		d := NewHelloDialer(About{}, ends[0], pairs(ada, bob, 1, 0), random(1))
+		l := NewHelloListener(About{}, ends[1], pairs(bob, ada, 1, 0), random(2))
 		if gotD, gotL, _, _ := say(t, d, l); gotD.Known || gotL.Known {
 			t.Errorf("%s: known to the dialer %v, to the listener %v", name, gotD.Known, gotL.Known)
 		}
 	}
-	d := NewHelloDialer(About{}, atDialer, pairs(1, 0, sharedSecret), random(1))
+	d := NewHelloDialer(About{}, atDialer, pairs(ada, bob, 1, 0), random(1))
 	hello, err := d.Start()
 	if err != nil {
 		t.Fatal(err)
@@ -139,13 +140,28 @@ func TestHelloReplay(t *testing.T) {
 	}
 }
 
+// TestHelloOfACopy: a device that runs twice shows itself the tags by which a contact
+// knows it, and does not take itself for the contact.
+func TestHelloOfACopy(t *testing.T) {
+	d := NewHelloDialer(About{}, atDialer, pairs(ada, bob, 5, 2), random(1))
+	l := NewHelloListener(About{}, atListener, pairs(ada, bob, 5, 2), random(2))
+	if gotD, gotL, _, _ := say(t, d, l); gotD.Known || gotL.Known {
+		t.Errorf("known to the dialer as %v, to the listener as %v", gotD.Device.Short(), gotL.Device.Short())
+	}
+	d = NewHelloDialer(About{}, atDialer, pairs(ada, bob, 5, 2), random(1))
+	l = NewHelloListener(About{}, atListener, pairs(bob, ada, 5, 2), random(2))
+	if gotD, gotL, _, _ := say(t, d, l); !gotD.Known || !gotL.Known {
+		t.Errorf("the contact is known to the dialer: %v, to the listener: %v", gotD.Known, gotL.Known)
+	}
+}
+
 // TestHelloTags: where in the list a contact's tag stands says nothing, and
 // the same hello twice has the same real tags among other random ones.
 func TestHelloTags(t *testing.T) {
-	want := tag(sharedSecret, hostA, hostB, fromDialer)
+	want := tag(pairs(ada, bob, 1, 0)[0], hostA, hostB, ada)
 	places := map[int]bool{}
 	for seed := range byte(40) {
-		hello, err := NewHelloDialer(About{}, atDialer, pairs(1, 0, sharedSecret), random(seed)).Start()
+		hello, err := NewHelloDialer(About{}, atDialer, pairs(ada, bob, 1, 0), random(seed)).Start()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,8 +181,8 @@ func TestHelloTags(t *testing.T) {
 }
 
 func TestHelloMany(t *testing.T) {
-	d := NewHelloDialer(About{}, atDialer, pairs(5000, 1023, sharedSecret), random(1))
-	l := NewHelloListener(About{}, atListener, pairs(5000, 4999, sharedSecret), random(2))
+	d := NewHelloDialer(About{}, atDialer, pairs(ada, bob, 5000, 1023), random(1))
+	l := NewHelloListener(About{}, atListener, pairs(bob, ada, 5000, 4999), random(2))
 	gotD, gotL, hello, _ := say(t, d, l)
 	if !gotD.Known || !gotL.Known || len(hello) != MaxHello {
 		t.Errorf("5,000 contacts: known %v and %v, hello of %d bytes", gotD.Known, gotL.Known, len(hello))
@@ -208,17 +224,17 @@ func TestHelloOverAStream(t *testing.T) {
 		var gotL Greeting
 		go func() {
 			var err error
-			gotL, err = ServeHello(t.Context(), here, NewHelloListener(aboutOtherSide, atListener, pairs(3, 1, sharedSecret), random(2)))
+			gotL, err = ServeHello(t.Context(), here, NewHelloListener(aboutOtherSide, atListener, pairs(bob, ada, 3, 1), random(2)))
 			served <- err
 		}()
-		gotD, err := SayHello(t.Context(), there, NewHelloDialer(aboutForHello, atDialer, pairs(3, 0, sharedSecret), random(1)))
+		gotD, err := SayHello(t.Context(), there, NewHelloDialer(aboutForHello, atDialer, pairs(ada, bob, 3, 0), random(1)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := <-served; err != nil {
 			t.Fatal(err)
 		}
-		if !gotD.Known || !gotL.Known || gotL.Device != pairs(3, -1, sharedSecret)[1].Device {
+		if !gotD.Known || !gotL.Known || gotL.Device != ada {
 			t.Errorf("known %v and %v, device %v", gotD.Known, gotL.Known, gotL.Device.Short())
 		}
 	})

@@ -201,7 +201,7 @@ func TestSimHello(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			_, _ = ServeHello(t.Context(), s, NewHelloListener(aboutForHello, channel, pairs(200, 7, sharedSecret), random(9)))
+			_, _ = ServeHello(t.Context(), s, NewHelloListener(aboutForHello, channel, pairs(bob, ada, 200, 7), random(9)))
 		})
 		for n, wants := range map[int]bool{1: true, 2: false} {
 			connect(t, hosts[n], hosts[0])
@@ -218,7 +218,7 @@ func TestSimHello(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g, err := SayHello(t.Context(), s, NewHelloDialer(About{}, channel, pairs(20, known, sharedSecret), random(8)))
+			g, err := SayHello(t.Context(), s, NewHelloDialer(About{}, channel, pairs(ada, bob, 20, known), random(8)))
 			if err != nil {
 				t.Fatal(err)
 			}
