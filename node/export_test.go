@@ -248,7 +248,7 @@ func (n *Node) Pairs(ctx context.Context) ([]contact.Pair, error) { return n.pai
 
 // LookUp asks servers for the record at a point, and gives those that were found.
 func (n *Node) LookUp(ctx context.Context, point rv.Point) (found [][]byte, err error) {
-	err = n.net.FindRecord(ctx, point, func(record []byte, _ time.Time) {
+	_, err = n.net.FindRecord(ctx, p2p.Point{ID: point, Period: rv.PeriodAt(n.cfg.Now())}, func(record []byte, _ time.Time) {
 		if record != nil {
 			found = append(found, record)
 		}

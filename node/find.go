@@ -226,17 +226,19 @@ func (l *lookup) saw(t tier) {
 	}
 }
 
-// find asks for the records of a device, of today and of the days beside it, and
-// gives the first that is news, with the tier that it was in.
+// find asks for the records of a device, of today and of the days beside it, each
+// through servers that see no other of these days, and gives the first that is news,
+// with the tier that it was in.
 func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 	for _, t := range l.tiers {
-		for _, p := range rv.Periods(e.clock()) {
+		var not []peer.ID
+		for i, p := range rv.Periods(e.clock()) {
 			point, err := rv.PointOf(l.key, t.secret, p)
 			if err != nil {
 				return rv.Hint{}, t, err
 			}
 			var hint rv.Hint
-			asked, cancel := context.WithCancel(ctx)
+			enough, cancel := context.WithCancel(ctx)
 			each := func(record []byte, _ time.Time) {
 				h, s, err := rv.Open(l.key, t.secret, p, record)
 				if err != nil || !l.proved(h) || t.seen.Check(s) != nil || s == t.seen.Stamp {
@@ -245,12 +247,18 @@ func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 				hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
 				cancel()
 			}
+			at := p2p.Point{ID: point, Period: p, Not: not}
+			var asked []peer.ID
 			if l.veiled {
-				err = e.n.net.FindRecordBy(asked, e.veilRelays(), point, each)
+				asked, err = e.n.net.FindRecordBy(enough, e.veilRelays(), at, each)
 			} else {
-				err = e.n.net.FindRecord(asked, point, each)
+				asked, err = e.n.net.FindRecord(enough, at, each)
 			}
 			cancel()
+			not = append(not, asked...)
+			if i > 0 && errors.Is(err, p2p.ErrNoProxy) {
+				err = nil // who else there is has seen another day
+			}
 			switch {
 			case len(hint.Devices) > 0:
 				return hint, t, nil

@@ -50,7 +50,7 @@ func TestThrowawayShowsNoKey(t *testing.T) {
 	const looks = 4
 	for range looks {
 		var got []byte
-		if err := n.FindRecord(t.Context(), point, func(b []byte, at time.Time) {
+		if _, err := n.FindRecord(t.Context(), Point{ID: point}, func(b []byte, at time.Time) {
 			got = b
 			if d := time.Since(at); d < -2*time.Second || d > 2*time.Second {
 				t.Errorf("the server's clock is told %v off", d)
@@ -81,7 +81,7 @@ func TestThrowawayShowsNoKey(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := n.FindRecord(t.Context(), point, func([]byte, time.Time) { t.Error("a lie got through") }); !errors.Is(err, rv.ErrForged) {
+	if _, err := n.FindRecord(t.Context(), Point{ID: point}, func([]byte, time.Time) { t.Error("a lie got through") }); !errors.Is(err, rv.ErrForged) {
 		t.Errorf("a lie: got %v", err)
 	}
 	if got := n.Lookups(); got != (LookupStats{Asked: looks + 2, Failed: 1, Forged: 1}) {

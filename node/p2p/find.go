@@ -43,9 +43,25 @@ type proxies struct {
 
 	mu   sync.Mutex // guards all below
 	used []peer.ID  // oldest first
-	puts map[rv.Period][]peer.ID
+	days askedOn
 	// clocks are what servers said of the time, oldest first
 	clocks []said
+}
+
+// askedOn remembers who was asked about the records of which day, so that a restart
+// between two days does not send the records of both through one server.
+type askedOn struct {
+	Puts map[rv.Period][]peer.ID
+	Gets map[rv.Period][]peer.ID
+}
+
+// Point is where a record is looked for.
+type Point struct {
+	ID     [32]byte
+	Period rv.Period // that it is of
+	// Not are servers that are not to be asked: they were asked for the point of the
+	// same record on another day.
+	Not []peer.ID
 }
 
 // LookupStats counts what came of asking servers of the DHT, since the start.
@@ -61,9 +77,9 @@ func (n *Net) Lookups() LookupStats {
 	return LookupStats{Asked: p.asked.Load(), Failed: p.failed.Load(), Forged: p.forged.Load()}
 }
 
-// choose returns servers to ask, at most so many, in random order: those that are known
-// or answered lately, used ones last.
-func (n *Net) choose(most int, avoid ...peer.ID) []peer.AddrInfo {
+// choose returns servers to ask in random order: those that are known or answered
+// lately, used ones last.
+func (n *Net) choose() []peer.AddrInfo {
 	var out []peer.AddrInfo
 	seen := map[peer.ID]bool{n.self(): true}
 	add := func(i peer.AddrInfo) {
@@ -89,14 +105,9 @@ func (n *Net) choose(most int, avoid ...peer.ID) []peer.AddrInfo {
 	}
 	n.proxies.mu.Lock()
 	defer n.proxies.mu.Unlock()
-	when := func(i peer.AddrInfo) int {
-		if slices.Contains(avoid, i.ID) {
-			return maxUsed + 1
-		}
-		return slices.Index(n.proxies.used, i.ID) // -1: not lately
-	}
+	when := func(i peer.AddrInfo) int { return slices.Index(n.proxies.used, i.ID) } // -1: not lately
 	slices.SortStableFunc(out, func(a, b peer.AddrInfo) int { return when(a) - when(b) })
-	return out[:min(len(out), most)]
+	return out
 }
 
 // use notes that a proxy was used.
@@ -110,29 +121,42 @@ func (p *proxies) use(id peer.ID) {
 }
 
 // FindRecord looks for the record of a point through two random servers, and a third
-// one if these do not agree on a record, each over a connection of its own that shows our address and no key. It calls each at once for
-// every answer, one call at a time: record is nil if that server found none, and else
-// one that the point's key has signed; at is the server's time. Another server is
-// asked where one fails, and if all do, a node that is a server itself walks on its own. It returns when they have answered; the error says that
-// nobody did. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
-func (n *Net) FindRecord(ctx context.Context, point [32]byte, each func(record []byte, at time.Time)) error {
-	return n.findBy(ctx, n.choose(proxyTries), n.serving(), point, each)
+// one if these do not agree on a record, each over a connection of its own that shows
+// our address and no key. Servers that were asked about another day are taken last. It
+// calls each at once for every answer, one call at a time: record is nil if that server
+// found none, and else one that the point's key has signed; at is the server's time.
+// Another server is asked where one fails, and if all do, a node that is a server itself
+// walks on its own. It returns when they have answered, with those that were asked; the
+// error says that nobody answered. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of
+// the last attempt.
+func (n *Net) FindRecord(ctx context.Context, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
+	return n.findBy(ctx, n.choose(), n.serving(), point, each)
 }
 
 // FindRecordBy is FindRecord through the servers given alone.
-func (n *Net) FindRecordBy(ctx context.Context, servers []peer.AddrInfo, point [32]byte, each func(record []byte, at time.Time)) error {
+func (n *Net) FindRecordBy(ctx context.Context, servers []peer.AddrInfo, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
 	servers = slices.Clone(servers)
 	shuffle(servers)
-	return n.findBy(ctx, servers[:min(len(servers), proxyTries)], nil, point, each)
+	return n.findBy(ctx, servers, nil, point, each)
 }
 
 // findBy asks servers and then self, if that is not nil.
-func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point [32]byte, each func(record []byte, at time.Time)) error {
-	var mu sync.Mutex // one call of each at a time; guards said
+func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
+	servers = slices.DeleteFunc(servers, func(s peer.AddrInfo) bool { return slices.Contains(point.Not, s.ID) })
+	if len(servers) == 0 && len(point.Not) > 0 {
+		return nil, ErrNoProxy
+	}
+	n.proxies.apart(servers, point.Period, func(a *askedOn) map[rv.Period][]peer.ID { return a.Gets })
+	var mu sync.Mutex // one call of each at a time; guards all below
+	var asked []peer.ID
 	var said [][]byte
-	asked := func(ctx context.Context, s peer.AddrInfo) error {
+	try := func(ctx context.Context, s peer.AddrInfo) error {
+		mu.Lock()
+		asked = append(asked, s.ID)
+		mu.Unlock()
+		n.keepAsked(ctx, func(a *askedOn) bool { return noteDay(&a.Gets, point.Period, s.ID) })
 		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
-			return rv.Get(ctx, st, point)
+			return rv.Get(ctx, st, point.ID)
 		})
 		if forged := errors.Is(err, rv.ErrForged); err == nil || forged {
 			n.tried.answered(!forged)
@@ -148,19 +172,19 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 		}
 		return nil
 	}
-	err := n.ask(ctx, servers, asked, func() bool {
+	err := n.ask(ctx, servers[:min(len(servers), proxyTries)], try, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(said) > findProxies || len(said) == findProxies && said[0] != nil && bytes.Equal(said[0], said[1])
 	})
 	if self != nil && err != nil && ctx.Err() == nil {
-		record := self.getRecord(ctx, point)
+		record := self.getRecord(ctx, point.ID)
 		if ctx.Err() == nil {
 			each(record, time.Now())
-			return nil
+			return asked, nil
 		}
 	}
-	return err
+	return asked, err
 }
 
 // serving returns this node's part in the DHT if it is a server now. It looks up for
@@ -266,7 +290,7 @@ func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) 
 	if err != nil {
 		return err
 	}
-	return n.publishBy(ctx, n.choose(proxyTries, n.proxies.others(stamp.Period)...), n.serving(), stamp.Period, point, record)
+	return n.publishBy(ctx, n.choose(), n.serving(), stamp.Period, point, record)
 }
 
 // PublishRecordBy is PublishRecord through the servers given alone.
@@ -277,13 +301,14 @@ func (n *Net) PublishRecordBy(ctx context.Context, servers []peer.AddrInfo, poin
 	}
 	servers = slices.Clone(servers)
 	shuffle(servers)
-	return n.publishBy(ctx, servers[:min(len(servers), proxyTries)], nil, stamp.Period, point, record)
+	return n.publishBy(ctx, servers, nil, stamp.Period, point, record)
 }
 
 // publishBy puts a record through servers, or by self if that is not nil.
 func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht, period rv.Period, point [32]byte, record []byte) error {
+	n.proxies.apart(servers, period, func(a *askedOn) map[rv.Period][]peer.ID { return a.Puts })
 	took, seen, err := false, false, ErrNoProxy
-	for _, s := range servers {
+	for _, s := range servers[:min(len(servers), proxyTries)] {
 		if took {
 			seen, err = n.isThere(ctx, s, point, record)
 		}
@@ -294,7 +319,7 @@ func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht,
 			took = took || err == nil
 		}
 		if err == nil {
-			n.keepPut(ctx, period, s.ID)
+			n.keepAsked(ctx, func(a *askedOn) bool { return noteDay(&a.Puts, period, s.ID) })
 		}
 		if seen {
 			return nil
@@ -323,69 +348,77 @@ func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, point rv.Point, reco
 	return bytes.Equal(reply.Record, record) || rv.Select([][]byte{reply.Record, record}) == 0, nil
 }
 
-// putsKey holds who has seen the records of which period, so that a restart between the
-// records of two days does not send both through one server.
-var putsKey = ds.NewKey("/peers/puts")
+var askedKey = ds.NewKey("/peers/asked")
 
-// keepPut notes who has seen the record of a period, and stores it.
-func (n *Net) keepPut(ctx context.Context, period rv.Period, id peer.ID) {
-	raw, err := n.proxies.put(period, id)
-	if err == nil && n.cfg.Data != nil {
-		err = n.cfg.Data.Put(context.WithoutCancel(ctx), putsKey, raw)
+// keepAsked changes who was asked about which day, and stores it where note says that
+// it did.
+func (n *Net) keepAsked(ctx context.Context, note func(*askedOn) bool) {
+	p := &n.proxies
+	p.mu.Lock()
+	defer p.mu.Unlock() // with the writing, so that the last one counts
+	if !note(&p.days) || n.cfg.Data == nil {
+		return
+	}
+	raw, err := json.Marshal(p.days)
+	if err == nil {
+		err = n.cfg.Data.Put(context.WithoutCancel(ctx), askedKey, raw)
 	}
 	if err != nil {
-		n.log.Warn("who saw which record is not stored", "err", err)
+		n.log.Warn("who was asked about which day is not stored", "err", err)
 	}
 }
 
-// loadPuts goes on with what was stored.
-func (n *Net) loadPuts(ctx context.Context) {
+// loadAsked goes on with what was stored.
+func (n *Net) loadAsked(ctx context.Context) {
 	if n.cfg.Data == nil {
 		return
 	}
-	raw, err := n.cfg.Data.Get(ctx, putsKey)
+	raw, err := n.cfg.Data.Get(ctx, askedKey)
 	if errors.Is(err, ds.ErrNotFound) {
 		return
 	}
 	n.proxies.mu.Lock()
 	defer n.proxies.mu.Unlock()
 	if err == nil {
-		err = json.Unmarshal(raw, &n.proxies.puts)
+		err = json.Unmarshal(raw, &n.proxies.days)
 	}
 	if err != nil {
-		n.log.Warn("who saw which record is forgotten", "err", err)
+		n.log.Warn("who was asked about which day is forgotten", "err", err)
 	}
 }
 
-// put notes who has seen the record of a period, and gives all of it as it is stored;
-// those of long ago are forgotten.
-func (p *proxies) put(period rv.Period, id peer.ID) ([]byte, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.puts == nil {
-		p.puts = make(map[rv.Period][]peer.ID)
+// noteDay notes that a server was asked about a day, and forgets days of long ago. It
+// says whether that is news.
+func noteDay(days *map[rv.Period][]peer.ID, period rv.Period, id peer.ID) bool {
+	if *days == nil {
+		*days = make(map[rv.Period][]peer.ID)
 	}
-	if !slices.Contains(p.puts[period], id) && len(p.puts[period]) < maxUsed {
-		p.puts[period] = append(p.puts[period], id)
+	at := (*days)[period]
+	if slices.Contains(at, id) || len(at) >= maxUsed {
+		return false
 	}
-	for old := range p.puts {
+	(*days)[period] = append(at, id)
+	for old := range *days {
 		if old+2 < period {
-			delete(p.puts, old)
+			delete(*days, old)
 		}
 	}
-	return json.Marshal(p.puts)
+	return true
 }
 
-// others returns who has seen the record of another period.
-func (p *proxies) others(period rv.Period) (out []peer.ID) {
+// apart puts those servers last that were asked about another day than period.
+func (p *proxies) apart(servers []peer.AddrInfo, period rv.Period, of func(*askedOn) map[rv.Period][]peer.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for other, ids := range p.puts {
-		if other != period {
-			out = append(out, ids...)
+	other := make(map[peer.ID]int)
+	for day, ids := range of(&p.days) {
+		for _, id := range ids {
+			if day != period {
+				other[id] = 1
+			}
 		}
 	}
-	return out
+	slices.SortStableFunc(servers, func(a, b peer.AddrInfo) int { return other[a.ID] - other[b.ID] })
 }
 
 // serveProxy answers one request for a record, if this node is a server of the DHT.

@@ -143,7 +143,7 @@ func TestCaptivePortal(t *testing.T) {
 			t.Error("the portal was not asked")
 		}
 		n.AddBootstrap(FromUser, infoOf(id, b.addr))
-		if err := n.FindRecord(t.Context(), [32]byte{1}, func(record []byte, _ time.Time) { t.Errorf("a page is a record: %q", record) }); err == nil {
+		if _, err := n.FindRecord(t.Context(), Point{ID: [32]byte{1}}, func(record []byte, _ time.Time) { t.Errorf("a page is a record: %q", record) }); err == nil {
 			t.Error("a look-up got an answer")
 		}
 		if peers := n.Peers(); len(peers) != 0 {

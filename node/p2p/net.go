@@ -123,7 +123,7 @@ func (n *Net) Open(ctx context.Context) error {
 	n.mu.Unlock()
 	n.book.load(ctx)
 	n.KeepBootstrap(FromUser, n.cfg.Bootstrap...)
-	n.loadPuts(ctx)
+	n.loadAsked(ctx)
 	n.AddBootstrap(FromUser, n.cfg.Bootstrap...)
 	if err := n.openMain(ctx, n.cfg.Prefer); err != nil {
 		n.mu.Lock()

@@ -120,7 +120,7 @@ func TestCertificateOfTomorrow(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []byte
-			if err := n.FindRecord(t.Context(), point, func(b []byte, _ time.Time) { got = b }); err != nil || !bytes.Equal(got, record) {
+			if _, err := n.FindRecord(t.Context(), Point{ID: point}, func(b []byte, _ time.Time) { got = b }); err != nil || !bytes.Equal(got, record) {
 				t.Errorf("found %d bytes, %v", len(got), err)
 			}
 		})

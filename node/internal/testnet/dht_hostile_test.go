@@ -237,7 +237,7 @@ func TestHostileNearest(t *testing.T) {
 			for best := false; !best && tries <= maxTries; tries++ {
 				begin := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				err := fin.FindRecord(ctx, point, func(b []byte, _ time.Time) {
+				_, err := fin.FindRecord(ctx, p2p.Point{ID: point}, func(b []byte, _ time.Time) {
 					switch {
 					case b == nil:
 					case bytes.Equal(b, second):

@@ -1,12 +1,14 @@
 package testnet
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	ds "github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/protocol/rv"
@@ -14,14 +16,16 @@ import (
 
 // TestTwoDaysNeverMeet covers threats.md H139: no server that one looks up through sees
 // the records of two days, neither of the publisher nor of the reader, as long as there
-// are enough of them, nor over restarts of the publisher; and none sees a peer id twice.
+// are enough of them, nor over restarts of either; and none sees a peer id twice. Where
+// there are not enough, the days beside the current one are not asked for.
 func TestTwoDaysNeverMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(t, 1, Options{})
 		all := servers(t, n, 14)
 		disk := dssync.MutexWrap(ds.NewMapDatastore())
 		pub := start(t, n, 14, knowing(p2p.Config{Profile: p2p.Client, Data: disk}, all[0]))
-		fin := start(t, n, 15, knowing(p2p.Config{Profile: p2p.Client}, all[1]))
+		notes := dssync.MutexWrap(ds.NewMapDatastore())
+		fin := start(t, n, 15, knowing(p2p.Config{Profile: p2p.Client, Data: notes}, all[1]))
 		time.Sleep(time.Minute)
 		served := func() (out []int64) {
 			for _, u := range all {
@@ -61,17 +65,40 @@ func TestTwoDaysNeverMeet(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		publish(today+1, 2)
 		clear(seen)
-		for _, p := range []rv.Period{today, today - 1, today + 1} {
+		var not []peer.ID
+		look := func(p rv.Period) error {
 			point, err := rv.PointOf(d.key.Public(), d.secret, p)
 			if err != nil {
 				t.Fatal(err)
 			}
 			step("reader, day "+p.Start().Format(time.DateOnly), func() {
-				if got, _, err := fin.find(t.Context(), point); err != nil || (got == nil) != (p < today) {
-					t.Errorf("day %d: %d bytes, %v", p, len(got), err)
+				var asked []peer.ID
+				got := 0
+				asked, err = fin.FindRecord(t.Context(), p2p.Point{ID: point, Period: p, Not: not}, func(b []byte, _ time.Time) { got += len(b) })
+				if err == nil && (got == 0) != (p < today) {
+					t.Errorf("day %d: %d bytes", p, got)
 				}
+				not = append(not, asked...)
 			})
 			time.Sleep(time.Minute)
+			return err
+		}
+		for _, p := range []rv.Period{today, today - 1} {
+			if err := look(p); err != nil {
+				t.Error(p, err)
+			}
+		}
+		fin.stop()
+		fin, not = start(t, n, 15, knowing(p2p.Config{Profile: p2p.Client, Data: notes}, all[1])), nil
+		time.Sleep(time.Minute)
+		if err := look(today + 1); err != nil {
+			t.Error(err)
+		}
+		for _, u := range all {
+			not = append(not, u.id)
+		}
+		if err := look(today - 1); !errors.Is(err, p2p.ErrNoProxy) {
+			t.Errorf("every server has seen another day: %v, want ErrNoProxy", err)
 		}
 	})
 }

@@ -82,7 +82,7 @@ func (u *up) find(ctx context.Context, point rv.Point) (found []byte, after time
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	begin := time.Now()
-	err = u.FindRecord(ctx, point, func(record []byte, _ time.Time) {
+	_, err = u.FindRecord(ctx, p2p.Point{ID: point}, func(record []byte, _ time.Time) {
 		if record != nil && found == nil {
 			found, after = record, time.Since(begin)
 		}

@@ -94,13 +94,13 @@ func TestAskedByChosenServersOnly(t *testing.T) {
 			t.Error(err)
 		}
 		found := 0
-		if err := a.FindRecordBy(t.Context(), known([]*up{one})(), point, func(r []byte, _ time.Time) { found += len(r) }); err != nil || found == 0 {
+		if _, err := a.FindRecordBy(t.Context(), known([]*up{one})(), p2p.Point{ID: point}, func(r []byte, _ time.Time) { found += len(r) }); err != nil || found == 0 {
 			t.Errorf("found %d bytes, %v", found, err)
 		}
 		one.stop()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := a.FindRecordBy(ctx, known([]*up{one})(), point, func([]byte, time.Time) { t.Error("an answer") }); err == nil {
+		if _, err := a.FindRecordBy(ctx, known([]*up{one})(), p2p.Point{ID: point}, func([]byte, time.Time) { t.Error("an answer") }); err == nil {
 			t.Error("asked somebody")
 		}
 		if err := a.PublishRecordBy(ctx, nil, point, record); !errors.Is(err, p2p.ErrNoProxy) {
