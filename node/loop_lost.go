@@ -19,7 +19,7 @@ func (l *loop) lost(ctx context.Context, batch []input, cause error) error {
 	l.resumeAt = time.Now().Add(min(time.Second<<min(l.failures, 6), time.Minute))
 	l.failures++
 	l.refuseAll(batch, told)
-	if errors.Is(cause, store.ErrFatal) {
+	if errors.Is(cause, store.ErrFatal) || errors.Is(cause, store.ErrMoved) {
 		return cause
 	}
 	return l.discard(ctx, cause)
@@ -113,6 +113,8 @@ func storeError(err error) error {
 		e.Err, e.Text, e.Next = nil, "the disk is full", "Free some space and try again; reading still works."
 	case errors.Is(err, store.ErrReadOnly):
 		e.Text, e.Next = "the home is read-only", "Make it writable and try again; reading still works."
+	case errors.Is(err, store.ErrMoved):
+		e.Err, e.Text, e.Next = nil, "the home was removed or moved while the node ran, so the node stops", "Put it back and start the node again: what nobody has confirmed is sent once more."
 	case errors.Is(err, context.Canceled):
 		return ErrClosed
 	}

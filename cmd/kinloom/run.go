@@ -123,7 +123,11 @@ func (a *app) serve(ctx context.Context, o nodeOptions, meanwhile func(context.C
 		}
 		return err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
+	defer func() {
+		if closed := n.Close(); closed != nil && !errors.Is(err, closed) { // it may be what ended all this
+			err = errors.Join(err, closed)
+		}
+	}()
 	crash, err := a.watchCrashes(where.home)
 	if err != nil {
 		return err

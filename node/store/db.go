@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -45,6 +46,7 @@ type database struct {
 	changed atomic.Uint64 // last committed number of the changed counter
 	bound   uint64        // numbers up to here are reserved on disk; owned by the writer
 
+	file   os.FileInfo // of path, as it was opened
 	closed atomic.Bool
 	fatal  atomic.Bool
 	syncs  atomic.Int64 // syncs that failed
@@ -73,6 +75,9 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 		return nil, err
 	}
 	defer func() { d.writer <- c }()
+	if err := d.inPlace(); err != nil {
+		return nil, err
+	}
 	tx := &Tx{d: d, c: c, s: d.s, begin: c.immediate, changed: d.changed.Load(), bound: d.bound}
 	if err := c.run(ctx, tx, f); err != nil {
 		if syncFailed(err) {
@@ -94,6 +99,19 @@ func (d *database) commit(ctx context.Context, f func(*Tx) error) ([]func(), err
 		c, _ = d.checkpointOn(c, sqlite3.CHECKPOINT_PASSIVE) // logged and counted there
 	}
 	return tx.after, nil
+}
+
+// inPlace says whether the file is still the one that was opened: a file without a
+// name takes what is written to it, and keeps it until the process ends.
+func (d *database) inPlace() error {
+	if d.file == nil {
+		return nil
+	}
+	now, err := os.Stat(d.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, d.file) {
+		return fmt.Errorf("%s: %w", d.name, ErrMoved)
+	}
+	return nil // what cannot be asked does not say so
 }
 
 // read runs f on one snapshot.

@@ -30,6 +30,9 @@ var (
 	// ErrFatal: the disk refused a second time, or the reopened database was not
 	// whole. Nothing is stored any more; the process should end.
 	ErrFatal = errors.New("the disk can no longer be trusted: stop, check the disk, then start again")
+	// ErrMoved: the file is no longer where it was opened. What is written now would be
+	// lost, or missing from what lies there instead; the process should end.
+	ErrMoved = errors.New("the file was removed, moved or replaced while it was in use: put the home back and start again")
 	// ErrNetworkFS: the home lies on a file system whose locks and syncs cannot
 	// be relied upon.
 	ErrNetworkFS = errors.New("the home lies on a network file system: choose a folder on a local disk")
@@ -87,7 +90,7 @@ func OfContent(err error) bool {
 	if code, _, ok := codeOf(err); ok {
 		return code == sqlite3.CONSTRAINT || code == sqlite3.TOOBIG || code == sqlite3.MISMATCH
 	}
-	for _, other := range []error{ErrDiskFull, ErrReadOnly, ErrNotSynced, ErrFatal, ErrClosed, context.Canceled, context.DeadlineExceeded} {
+	for _, other := range []error{ErrDiskFull, ErrReadOnly, ErrNotSynced, ErrFatal, ErrMoved, ErrClosed, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, other) {
 			return false
 		}

@@ -45,6 +45,9 @@ func (d *database) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.writer <- w
+	if d.file, err = os.Stat(d.path); err != nil {
+		d.file = nil // in memory, or in a file system of a test
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.disconnectAll())
