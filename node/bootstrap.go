@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
@@ -12,6 +13,7 @@ import (
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/p2p"
 	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
 	"github.com/kinloom/kinloom/protocol/event"
 )
 
@@ -26,6 +28,10 @@ const bootstrapsMax = 256
 type Bootstrap struct {
 	Peer      string
 	Addresses []string // full ones, with the /p2p part
+	// When it answered last, zero if it never did, and how often it was tried in vain
+	// since; known to a running node.
+	Answered time.Time
+	Fails    int
 }
 
 // AddBootstrap names a node by which this one gets into the network: a full address,
@@ -39,6 +45,9 @@ func (n *Node) AddBootstrap(ctx context.Context, address string) (Bootstrap, err
 		known, err := bootstraps(tx)
 		if err != nil {
 			return err
+		}
+		if own, err := contact.ParseTransport([]byte(info.ID)); err == nil && own == l.acct.transport {
+			return usage("Give that of another node.", "this is the address of this node itself")
 		}
 		at := slices.IndexFunc(known, func(k peer.AddrInfo) bool { return k.ID == info.ID })
 		switch {
@@ -72,7 +81,15 @@ func (n *Node) Bootstraps(ctx context.Context) ([]Bootstrap, error) {
 		}
 		return err
 	})
-	return out, err
+	if err != nil || n.net == nil {
+		return out, err
+	}
+	for _, k := range n.net.Book() {
+		if i := slices.IndexFunc(out, func(b Bootstrap) bool { return b.Peer == k.Peer.ID.String() }); i >= 0 {
+			out[i].Answered, out[i].Fails = k.Success, k.Fails
+		}
+	}
+	return out, nil
 }
 
 // RemoveBootstrap takes back what AddBootstrap did, for a peer or a full address.

@@ -86,7 +86,7 @@ func (a *app) listBootstrap(ctx context.Context, c *client.Client) error {
 			fmt.Fprintf(w, "None is named. Invites and contacts lead into the network by themselves; name one: %s\n", a.command("bootstrap add ADDRESS"))
 		}
 		for _, b := range servers {
-			fmt.Fprintf(w, "%s\n  %s\n", b.Peer, strings.Join(b.Addresses, "\n  "))
+			fmt.Fprintf(w, "%s\n  %s\n  %s\n", b.Peer, strings.Join(b.Addresses, "\n  "), answers(b))
 		}
 		for _, l := range lists {
 			fmt.Fprintf(w, "list %q\n  %s, of %s, until %s\n", clean(l.List, 64), count(l.Servers, "server"), l.Issued.Format("2006-01-02"), l.Expires.Format("2006-01-02"))
@@ -101,6 +101,19 @@ func (a *app) listBootstrap(ctx context.Context, c *client.Client) error {
 			fmt.Fprintf(w, "%s\n  %s\n", clean(p.Place, 512), asked(p))
 		}
 	})
+}
+
+func answers(b client.Bootstrap) string {
+	switch {
+	case b.Answered.IsZero() && b.Fails == 0:
+		return "not tried yet; it is when this node looks for a way into the network"
+	case b.Answered.IsZero():
+		return "never answered, tried " + count(b.Fails, "time") + ": check the address, its end included"
+	case b.Fails > 0:
+		return "answered " + clock(b.Answered.Time) + ", not since, tried " + count(b.Fails, "time")
+	default:
+		return "answered " + clock(b.Answered.Time)
+	}
 }
 
 func asked(p client.Source) string {
@@ -133,6 +146,9 @@ func (a *app) removeBootstrap(ctx context.Context, c *client.Client, which strin
 		return err
 	}
 	if a.json {
+		if at := strings.LastIndex(which, "/p2p/"); kind == "peer" && at >= 0 {
+			which = which[at+len("/p2p/"):]
+		}
 		return show(a, map[string]any{kind: which, "removed": true}, nil)
 	}
 	a.say("Forgotten. What this node has learned of the network by itself stays.")

@@ -123,5 +123,5 @@ func serverList(l node.ServerList) client.ServerList {
 }
 
 func bootstrap(b node.Bootstrap) client.Bootstrap {
-	return client.Bootstrap{Peer: b.Peer, Addresses: list(b.Addresses)}
+	return client.Bootstrap{Peer: b.Peer, Addresses: list(b.Addresses), Answered: client.At(b.Answered), Fails: b.Fails}
 }

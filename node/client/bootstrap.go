@@ -10,6 +10,8 @@ import (
 type Bootstrap struct {
 	Peer      string   `json:"peer" doc:"Its transport key"`
 	Addresses []string `json:"addresses" doc:"Full addresses, as multiaddrs"`
+	Answered  Time     `json:"answered,omitzero" format:"date-time" doc:"When it answered last"`
+	Fails     int      `json:"fails,omitempty" doc:"How often it was tried in vain since"`
 }
 
 // NewBootstrap names one.
