@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/host/autonat"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -48,7 +49,13 @@ func (h *p2pHost) Close() error {
 	if h.punch != nil {
 		h.punch.Close()
 	}
-	return h.Host.Close()
+	err := h.Host.Close()
+	// What AutoNAT learned while it was closed may have started its service anew, which
+	// then runs for ever; the prober itself has ended by now.
+	if b, ok := h.Host.(interface{ GetAutoNat() autonat.AutoNAT }); ok && b.GetAutoNat() != nil {
+		err = errors.Join(err, b.GetAutoNat().Close())
+	}
+	return err
 }
 
 // hostSpec says which host to make.
