@@ -31,7 +31,7 @@ func TestFailedCommit(t *testing.T) {
 	const least = 25 // commits of a side, or the talk is too short
 	step := 1
 	if testing.Short() {
-		step = 13
+		step = 24
 	}
 	for side := range 2 {
 		hits := 0

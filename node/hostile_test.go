@@ -77,7 +77,11 @@ func TestBundlesRunOut(t *testing.T) {
 // would be other ones than those that the invited person sees, is soon not answered.
 func TestGuessesAtCheckWords(t *testing.T) {
 	attacked(t, func(ctx context.Context, t *testing.T, ada, _ *node.Node, m *mallory) {
-		for _, many := range []bool{false, true} {
+		kinds := []bool{false, true}
+		if testing.Short() { // beside the race detector
+			kinds = kinds[1:]
+		}
+		for _, many := range kinds {
 			invite, answered := link(ctx, t, ada, many), 0
 			for range 400 { // 52 s, of the 10 minutes in which words are good
 				time.Sleep(130 * time.Millisecond) // the rate of streams of one peer

@@ -43,7 +43,7 @@ func TestRecoveryOnALiveRoute(t *testing.T) {
 		{"Bob lost, both have messages, Bob dials", false, true, each, each, true, true},
 		{"Bob lost, Bob has messages", false, true, 0, each, false, true},
 	} {
-		if testing.Short() && i%4 != 0 { // beside the race detector
+		if testing.Short() && i%8 != 0 { // beside the race detector
 			continue
 		}
 		t.Run(tc.name, func(t *testing.T) {

@@ -71,7 +71,7 @@ func TestCrashPoints(t *testing.T) {
 	case nightly:
 		budget = 4 * time.Hour
 	case testing.Short():
-		budget = 15 * time.Second
+		budget = 5 * time.Second
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -410,7 +410,7 @@ func TestCrashPointsOfTheFirstStart(t *testing.T) {
 	switch {
 	case os.Getenv("KINLOOM_NIGHTLY") == "1":
 	case testing.Short():
-		step = all.Total/4 + 1
+		step = all.Total/2 + 1
 	default:
 		step = all.Total/25 + 1
 	}

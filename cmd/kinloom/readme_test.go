@@ -39,6 +39,9 @@ func TestReadmeSession(t *testing.T) {
 	for name, flags := range map[string]string{
 		"as written": "", "lan only": " --lan-only", "loopback": " --listen /ip4/127.0.0.1/udp/0/quic-v1",
 	} {
+		if testing.Short() && flags == "" { // beside the race detector: the same with less of the network
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			folder := t.TempDir()

@@ -115,7 +115,11 @@ func (w *stateWriter) step() {
 // TestReplacedStateIsGone (A12): of a session row that was replaced or removed nothing is left once the database has
 // rested: not in the log, not in a free page, not in the free space of a page, not in an overflow page.
 func TestReplacedStateIsGone(t *testing.T) {
-	for seed := range uint64(2) {
+	seeds := uint64(2)
+	if testing.Short() { // beside the race detector
+		seeds = 1
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
