@@ -56,6 +56,8 @@ type sourceRow struct {
 	Asked   int64  `json:"asked,omitempty"`
 	Servers int    `json:"servers,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Peers are the servers that a name gave last, which go with it.
+	Peers []peer.ID `json:"peers,omitempty"`
 }
 
 // IsSource reports whether text is meant as a place to ask, and not as an address.
@@ -174,16 +176,33 @@ func (n *Node) Sources(ctx context.Context) ([]Source, error) {
 
 // RemoveSource takes back what AddSource did.
 func (n *Node) RemoveSource(ctx context.Context, place string) error {
-	return n.change(ctx, func(_ *loop, tx *store.Tx) error {
-		for _, spelled := range []string{place, strings.ToLower(strings.TrimSuffix(place, "."))} {
-			if _, err := tx.Setting(settingSource + spelled); err == nil {
-				return tx.PutSetting(settingSource+spelled, nil, false)
-			} else if !isNotFound(err) {
-				return err
+	var left []peer.AddrInfo // that other names gave
+	err := n.change(ctx, func(_ *loop, tx *store.Tx) error {
+		all, err := tx.SettingsUnder(settingSource)
+		if err != nil {
+			return err
+		}
+		if _, ok := all[place]; !ok {
+			place = strings.ToLower(strings.TrimSuffix(place, "."))
+		}
+		if _, ok := all[place]; !ok {
+			return notFound("List them: kinloom bootstrap list.", "this place was not named")
+		}
+		for other, raw := range all {
+			var row sourceRow
+			if other == place || json.Unmarshal(raw, &row) != nil {
+				continue
+			}
+			for _, p := range row.Peers {
+				left = append(left, peer.AddrInfo{ID: p})
 			}
 		}
-		return notFound("List them: kinloom bootstrap list.", "this place was not named")
+		return tx.PutSetting(settingSource+place, nil, false)
 	})
+	if err == nil && n.net != nil && strings.HasPrefix(place, dnsPrefix) {
+		n.net.KeepBootstrap(p2p.FromDNS, left...)
+	}
+	return err
 }
 
 // noServer implements p2p.Config.Silent.
@@ -225,7 +244,7 @@ func (n *Node) askSources(ctx context.Context) error {
 			continue
 		}
 		row := sourceRow{Asked: now.Unix()}
-		row.Servers, err = n.askSource(ctx, s.Place)
+		row.Servers, row.Peers, err = n.askSource(ctx, s.Place)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -256,49 +275,52 @@ func problemText(err error) string {
 	return "it could not be asked"
 }
 
-// askSource asks one place and returns how many servers it named.
-func (n *Node) askSource(ctx context.Context, place string) (int, error) {
+// askSource asks one place and returns how many servers it named, and which, if nobody
+// signed them.
+func (n *Node) askSource(ctx context.Context, place string) (int, []peer.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, sourceTime)
 	defer cancel()
 	if name, ok := strings.CutPrefix(place, dnsPrefix); ok {
-		return n.askName(ctx, name)
+		servers, err := n.askName(ctx, name)
+		return len(servers), servers, err
 	}
 	file, err := n.fetchList(ctx, place)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	l, err := n.ImportServers(ctx, file)
-	return l.Servers, err
+	return l.Servers, nil, err
 }
 
 // askName asks a name for its servers. Nobody has signed the answer: it names machines,
 // whose keys are checked when they are dialled, and which can withhold.
-func (n *Node) askName(ctx context.Context, name string) (int, error) {
+func (n *Node) askName(ctx context.Context, name string) ([]peer.ID, error) {
 	if n.cfg.Proxy != "" {
-		return 0, refused("", "not asked: everything leaves by an HTTP proxy, and the question would go past it")
+		return nil, refused("", "not asked: everything leaves by an HTTP proxy, and the question would go past it")
 	}
 	records, err := n.cfg.LookupTXT(ctx, "_dnsaddr."+name+".") // the dot: no domain of ours is tried behind it
 	if no, ok := errors.AsType[*net.DNSError](err); ok && no.IsNotFound {
-		return 0, notFound("", "the name has no servers")
+		return nil, notFound("", "the name has no servers")
 	}
 	if err != nil {
-		return 0, &Error{Kind: KindTimeout, Err: err, Quiet: true, Text: "the name could not be asked: no answer"}
+		return nil, &Error{Kind: KindTimeout, Err: err, Quiet: true, Text: "the name could not be asked: no answer"}
 	}
 	var servers []peer.AddrInfo
+	var ids []peer.ID
 	for _, r := range records[:min(len(records), txtMax)] {
 		address, ok := strings.CutPrefix(r, "dnsaddr=")
 		if !ok || len(r) > txtLength {
 			continue
 		}
 		if info, err := parseBootstrap(address); err == nil {
-			servers = append(servers, info)
+			servers, ids = append(servers, info), append(ids, info.ID)
 		}
 	}
 	if len(servers) == 0 {
-		return 0, notFound("", "the name has no servers")
+		return nil, notFound("", "the name has no servers")
 	}
 	n.net.AddBootstrap(p2p.FromDNS, servers...)
-	return len(servers), nil
+	return ids, nil
 }
 
 // fetchList gets a list from the web, through the proxy if there is one.

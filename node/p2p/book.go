@@ -164,7 +164,7 @@ func (b *book) add(info peer.AddrInfo, from Source) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.note()
-	if (from == FromContact || from == FromInvite) && !b.home() { // what the owner named may be inside; the DHT has its own rule: dialable
+	if (from == FromContact || from == FromInvite || from == FromDNS) && !b.home() { // what the owner named may be inside; the DHT has its own rule: dialable
 		addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !manet.IsPublicAddr(a) })
 		if len(addrs) == 0 {
 			return false

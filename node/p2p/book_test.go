@@ -201,6 +201,24 @@ func TestRelaysOfAnInvite(t *testing.T) {
 	}
 }
 
+// TestNamesLeadToTheInternet: whoever forges the answer of a name brings in no private
+// address, and makes this no network of its own, in which strangers' private addresses
+// would be dialled.
+func TestNamesLeadToTheInternet(t *testing.T) {
+	for _, private := range []string{"/ip4/192.168.1.66/udp/1/quic-v1", "/ip4/127.0.0.1/udp/1/quic-v1"} {
+		n := start(t, Config{Listen: []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/tcp/0")}})
+		forged := serverAt(t, "%s", private)
+		n.AddBootstrap(FromDNS, forged)
+		if len(n.Book()) > 0 {
+			t.Errorf("%s is in the book", private)
+		}
+		strange := []ma.Multiaddr{ma.StringCast("/ip4/192.168.1.1/tcp/80"), ma.StringCast("/ip4/127.0.0.1/tcp/6379")}
+		if got := n.dht.Load().dialable(strange); len(got) > 0 {
+			t.Errorf("after %s strangers have %v dialled", private, got)
+		}
+	}
+}
+
 // TestBookOthersReplaceNoAddress: whoever names a server that somebody else named adds
 // addresses to it and replaces none, wakes nobody by it, and brings in no private one.
 func TestBookOthersReplaceNoAddress(t *testing.T) {

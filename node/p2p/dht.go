@@ -168,13 +168,13 @@ func (d *dht) dialable(addrs []ma.Multiaddr) []ma.Multiaddr {
 }
 
 // ownNetwork reports whether this node's network has addresses of one kind only, such
-// as a laboratory: those of all servers that somebody named; of a server that knows
-// none, its own. A home that knows nobody is on the Internet: its first server may lie.
+// as a laboratory: those of all servers that somebody named, whose word nobody on the
+// way could change; of a server that knows none, its own. A home that knows nobody is on the Internet: its first server may lie.
 func (n *Net) ownNetwork(kind func(ma.Multiaddr) bool) bool {
 	var addrs []ma.Multiaddr
 	n.book.mu.Lock()
 	for _, k := range n.book.known {
-		if k.Source != FromDHT {
+		if k.Source != FromDHT && k.Source != FromDNS {
 			addrs = append(addrs, k.Peer.Addrs...)
 		}
 	}
