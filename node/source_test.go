@@ -183,6 +183,7 @@ func TestPlacesSayWhatCameOfThem(t *testing.T) {
 	now := time.Now()
 	good := signedList(t, listOf(now, someServer), signer)
 	var requests atomic.Int32
+	var later atomic.Int64
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		if got := r.Header.Get("Accept-Encoding") + r.Header.Get("Cookie") + r.Header.Get("Referer"); got != "" || r.UserAgent() != "kinloom" {
@@ -205,7 +206,7 @@ func TestPlacesSayWhatCameOfThem(t *testing.T) {
 	}))
 	defer web.Close()
 	r, _ := names(t, map[string][]string{"_dnsaddr.empty.example.": {"v=spf1 -all"}})
-	n := quiet(t, node.Config{LookupTXT: r.LookupTXT, Now: func() time.Time { return now }, NoDHT: true}) // asks by hand alone
+	n := quiet(t, node.Config{LookupTXT: r.LookupTXT, Now: func() time.Time { return now.Add(time.Duration(later.Load())) }, NoDHT: true}) // asks by hand alone
 	if _, err := n.AddSource(t.Context(), web.URL+"/good"); err == nil {
 		t.Error("a list was named although nobody is believed")
 	}
@@ -251,7 +252,7 @@ func TestPlacesSayWhatCameOfThem(t *testing.T) {
 	if err := n.AskSources(t.Context()); err != nil || requests.Load() != 1 {
 		t.Errorf("asked again at once: %v, %d requests", err, requests.Load())
 	}
-	now = now.Add(time.Hour)
+	later.Store(int64(time.Hour))
 	if err := n.AskSources(t.Context()); err != nil || requests.Load() < 2 {
 		t.Errorf("not asked again an hour later: %v, %d requests", err, requests.Load())
 	}

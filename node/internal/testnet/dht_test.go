@@ -68,10 +68,17 @@ func knowing(cfg p2p.Config, who ...*up) p2p.Config {
 func servers(t testing.TB, n *Net, count int) []*up {
 	t.Helper()
 	dice := rand.New(rand.NewPCG(n.seed, 1))
-	out := []*up{start(t, n, 0, p2p.Config{Profile: p2p.Server})}
+	cfg := p2p.Config{Profile: p2p.Server}
+	if count > 200 { // some 45 KB for each end of a connection; a look-up dials more then
+		cfg.ConnLow, cfg.ConnHigh = 40, 64
+	}
+	out := []*up{start(t, n, 0, cfg)}
 	for i := 1; i < count; i++ {
-		out = append(out, start(t, n, i, knowing(p2p.Config{Profile: p2p.Server}, out[dice.IntN(i)])))
+		out = append(out, start(t, n, i, knowing(cfg, out[dice.IntN(i)])))
 		time.Sleep(500 * time.Millisecond)
+		if i%100 == 0 {
+			t.Logf("%d of %d servers started, %d goroutines", i, count, runtime.NumGoroutine())
+		}
 	}
 	time.Sleep(2 * time.Minute)
 	return out
@@ -163,8 +170,12 @@ func TestFoundByRecordAlone(t *testing.T) {
 		}
 		t.Logf("%d servers: put p50 %v p95 %v; found %d of %d by record alone, p50 %v p95 %v", size,
 			quantile(puts, 0.5), quantile(puts, 0.95), len(gets), contacts, quantile(gets, 0.5), quantile(gets, 0.95))
-		if p50, p95 := quantile(gets, 0.5), quantile(gets, 0.95); p50 > 1300*time.Millisecond || p95 > 2*time.Second {
-			t.Errorf("found after p50 %v, p95 %v; want at most 1.3 s and 2 s", p50, p95)
+		bar50, bar95 := 1300*time.Millisecond, 2*time.Second
+		if size > 100 { // one more hop
+			bar50, bar95 = 2*time.Second, 3*time.Second
+		}
+		if p50, p95 := quantile(gets, 0.5), quantile(gets, 0.95); p50 > bar50 || p95 > bar95 {
+			t.Errorf("found after p50 %v, p95 %v; want at most %v and %v", p50, p95, bar50, bar95)
 		}
 	})
 }
