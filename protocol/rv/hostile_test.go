@@ -94,9 +94,12 @@ func TestTenThousand(t *testing.T) {
 		}, point: func(i int) Point { return []Point{{1}, {}, Point(append(bytes.Repeat([]byte{0xff}, 31), 0x7f))}[i%3] }},
 		{name: "sound, but a lower seq", n: 500, old: true, make: func(i int) []byte { return d.seal(t, p, uint64(i)) }},
 	}
-	total, accepted := 0, 0
+	total, accepted, step := 0, 0, 1
+	if testing.Short() { // beside the race detector
+		step = 20
+	}
 	for _, k := range kinds {
-		for i := range k.n {
+		for i := 0; i < k.n; i += step {
 			b, at := k.make(i), point
 			if k.point != nil {
 				at = k.point(i)
@@ -116,7 +119,7 @@ func TestTenThousand(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d forged or stale records accepted", accepted, total)
-	if total != 10000 {
+	if total != 10000 && step == 1 {
 		t.Errorf("%d records, want 10,000", total)
 	}
 	if _, stamp, err := Open(d.public, d.secret, p, newest); err != nil || seen.Check(stamp) != nil {

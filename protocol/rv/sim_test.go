@@ -74,6 +74,9 @@ func find(t *testing.T, d *device, stored map[Point][][]byte, now time.Time, wro
 func TestClocksApart(t *testing.T) {
 	begin := PeriodAt(epoch).Start()
 	offs := []time.Duration{-26 * time.Hour, -13 * time.Hour, 0, 13 * time.Hour, 26 * time.Hour}
+	if testing.Short() { // beside the race detector
+		offs = offs[3:]
+	}
 	for _, told := range []bool{true, false} {
 		found, tried := 0, 0
 		for i, publisher := range offs {
@@ -112,10 +115,13 @@ func TestClocksApart(t *testing.T) {
 // TestClockSetRight: a device whose clock was fast or slow, told or untold, is
 // found by those who saw its records in the hour after it was set right.
 func TestClockSetRight(t *testing.T) {
-	begin := PeriodAt(epoch).Start()
+	begin, step := PeriodAt(epoch).Start(), 4
+	if testing.Short() { // beside the race detector
+		step = 24
+	}
 	for _, wrong := range []time.Duration{26 * time.Hour, -26 * time.Hour, 13 * time.Hour, -13 * time.Hour} {
 		for _, offset := range []time.Duration{-wrong, 0} {
-			for hour := 0; hour < 24; hour += 4 {
+			for hour := 0; hour < 24; hour += step {
 				d, stored := newDevice(3), map[Point][][]byte{}
 				set := begin.Add(time.Duration(48+hour) * time.Hour)
 				// Before that, it was right once, and the reader looked all the time.

@@ -28,7 +28,10 @@ func common(a, b []byte, from int) (longest int) {
 // never change, tells nobody which belong together. What is left equal between
 // two days of one device is equal between devices too.
 func TestUnlinked(t *testing.T) {
-	const days, devices = 30, 10
+	days, devices := 30, 10
+	if testing.Short() { // beside the race detector
+		days, devices = 6, 3
+	}
 	hint, err := someHint().Hash()
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +45,7 @@ func TestUnlinked(t *testing.T) {
 	var all []kept
 	for i := range devices {
 		d := newDevice(byte(i + 1))
-		for _, o := range run(t, NewMachine(d.random, nil), epoch, epoch.Add(days*24*time.Hour), 0, hint) {
+		for _, o := range run(t, NewMachine(d.random, nil), epoch, epoch.Add(time.Duration(days)*24*time.Hour), 0, hint) {
 			all = append(all, kept{i, o, d.point(t, o.Period), d.seal(t, o.Period, o.Seq)})
 		}
 	}

@@ -173,7 +173,7 @@ func TestBundleBits(t *testing.T) {
 			continue
 		}
 		for i := range len(b) * 8 {
-			if i > 2000 && i%37 != 0 {
+			if (i > 2000 || testing.Short()) && i%37 != 0 {
 				continue // the X-Wing key is long and all alike
 			}
 			c := bytes.Clone(b)

@@ -222,7 +222,10 @@ func TestLossAndDisorder(t *testing.T) {
 
 func TestTwentyHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const hosts = 20
+		hosts := 20
+		if testing.Short() { // beside the race detector
+			hosts = 7
+		}
 		n := New(t, 7, Options{Loss: 0.05, Jitter: 10 * time.Millisecond})
 		var all []*up
 		for i := range hosts {
