@@ -36,6 +36,7 @@ var reachabilityCases = []testedCase{
 	{"captive portal", "cmd/netlab", "portal"},
 	{"captive portal", "node/p2p", "TestCaptivePortal"},
 	{"captive portal", "node/p2p", "TestDNSLies"},
+	{"captive portal", "node/p2p", "TestLoginPageIsForgotten"},
 	{"wake from sleep", "cmd/netlab", "sleep"},
 	{"wake from sleep", "node", "TestSleepTriesAtOnce"},
 	{"wake from sleep", "node", "TestClockSeesSleep"},

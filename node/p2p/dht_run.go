@@ -178,7 +178,7 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	if c := h.conn(info.ID); err == nil && c != nil {
 		d.net.tried.dialled(addrs, pathOf(c), time.Now())
 	} else if err != nil {
-		d.net.tried.failed(err)
+		d.net.tried.failed(err, time.Now())
 	}
 	return err
 }

@@ -87,7 +87,7 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 	case errors.Is(err, swarm.ErrSwarmClosed) || n.isClosed():
 		return Path{}, ErrClosed
 	}
-	n.tried.failed(err)
+	n.tried.failed(err, time.Now())
 	return Path{}, dialError(p, all, err)
 }
 

@@ -159,7 +159,7 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 			return rv.Get(ctx, st, point.ID)
 		})
 		if forged := errors.Is(err, rv.ErrForged); err == nil || forged {
-			n.tried.answered(!forged)
+			n.tried.answered(!forged, time.Now())
 		}
 		if err != nil {
 			return err

@@ -247,7 +247,7 @@ func (w *walk) agreed() bool {
 func (w *walk) take(a answer) {
 	if a.err == nil && a.record != nil {
 		_, a.err = rv.Validate(w.d.net.cfg.Now(), w.point, a.record)
-		w.d.net.tried.answered(a.err == nil)
+		w.d.net.tried.answered(a.err == nil, time.Now())
 	}
 	if a.err != nil {
 		a.hop.state = hopFailed

@@ -32,8 +32,8 @@ type Tried struct {
 // guards the fields.
 type tried struct {
 	mu     sync.Mutex
-	seen   Tried     // in this part, but LAN, Answers and False, which are of all time
-	before Tried     // in the one before
+	seen   Tried     // in this part; LAN is as of now
+	before Tried     // in the one before, without LAN
 	since  time.Time // the begin of this part
 }
 
@@ -48,9 +48,9 @@ func (t *tried) turn(now time.Time) {
 }
 
 func (t *tried) part(now time.Time) {
-	t.before = Tried{UDP: t.seen.UDP, TCP: t.seen.TCP, Skipped: t.seen.Skipped}
-	t.seen.UDP, t.seen.TCP, t.seen.Skipped = 0, 0, 0
-	t.since = now
+	lan := t.seen.LAN
+	t.seen.LAN = ""
+	t.before, t.seen, t.since = t.seen, Tried{LAN: lan}, now
 }
 
 // forget drops what was seen of another network.
@@ -80,20 +80,22 @@ func (t *tried) dialled(addrs []ma.Multiaddr, path Path, now time.Time) {
 }
 
 // failed notes what a dial failed of.
-func (t *tried) failed(err error) {
+func (t *tried) failed(err error, now time.Time) {
 	de, ok := errors.AsType[*swarm.DialError](err)
 	if !ok || !slices.ContainsFunc(de.DialErrors, func(e swarm.TransportError) bool { return isStrange(e.Cause) }) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.turn(now)
 	t.seen.Strange++
 }
 
 // answered notes whether an answer to a look-up was true.
-func (t *tried) answered(ok bool) {
+func (t *tried) answered(ok bool, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.turn(now)
 	t.seen.Answers++
 	if !ok {
 		t.seen.False++
@@ -128,5 +130,6 @@ func (t *tried) now(now time.Time) Tried {
 	t.turn(now)
 	out := t.seen
 	out.UDP, out.TCP, out.Skipped = out.UDP+t.before.UDP, out.TCP+t.before.TCP, out.Skipped+t.before.Skipped
+	out.Strange, out.Answers, out.False = out.Strange+t.before.Strange, out.Answers+t.before.Answers, out.False+t.before.False
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -42,18 +43,44 @@ func TestUDPBlockedInTheNextNetwork(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	quic := []ma.Multiaddr{ma.StringCast("/ip4/1.2.3.4/udp/4001/quic-v1"), ma.StringCast("/ip4/1.2.3.4/tcp/4001")}
 	tr.dialled(quic, Path{Route: Direct, Transport: "quic"}, now)
-	tr.answered(false)
 	now = now.Add(triedFor/2 + time.Minute)
 	if got := tr.now(now); got.UDP != 1 {
 		t.Errorf("after a while at home: %+v", got)
 	}
 	tr.forget(now)
 	tr.dialled(quic, Path{Route: Direct, Transport: "tcp"}, now)
-	if got, want := tr.now(now), (Tried{TCP: 1, Skipped: 1, Answers: 1, False: 1}); got != want {
+	if got, want := tr.now(now), (Tried{TCP: 1, Skipped: 1}); got != want {
 		t.Errorf("in the office: %+v, want %+v", got, want)
 	}
 	now = now.Add(triedFor)
-	if got, want := tr.now(now), (Tried{Answers: 1, False: 1}); got != want {
+	if got, want := tr.now(now), (Tried{}); got != want {
 		t.Errorf("hours later: %+v, want %+v", got, want)
+	}
+}
+
+// TestLoginPageIsForgotten: the login page of a hotel, and who lied there, explain nothing
+// at home, nor in the same network some hours later.
+func TestLoginPageIsForgotten(t *testing.T) {
+	page := &swarm.DialError{DialErrors: []swarm.TransportError{{Cause: ErrStrange}}}
+	for _, leaves := range []bool{false, true} {
+		var tr tried
+		now := time.Unix(1_700_000_000, 0)
+		tr.lan(errors.New("no socket"))
+		tr.failed(page, now)
+		tr.answered(false, now)
+		tr.answered(true, now)
+		now = now.Add(triedFor/2 + time.Minute)
+		tr.failed(page, now)
+		if got, want := tr.now(now), (Tried{Strange: 2, Answers: 2, False: 1, LAN: "no socket"}); got != want {
+			t.Errorf("in the hotel: %+v, want %+v", got, want)
+		}
+		if leaves {
+			tr.forget(now)
+		} else {
+			now = now.Add(triedFor)
+		}
+		if got, want := tr.now(now), (Tried{LAN: "no socket"}); got != want {
+			t.Errorf("after it, left: %v: %+v, want %+v", leaves, got, want)
+		}
 	}
 }
