@@ -212,7 +212,7 @@ func (n *NetFacts) checkOthers(add adder) {
 	case n.LANOnly || n.NoDHT:
 		add("dht", OK, "", "off, as you asked")
 	case n.False > 0:
-		add("dht", Warn, "Nothing false was taken. If a contact is not found for long, exchange a fresh invite, or name a server that you trust: kinloom bootstrap add ADDRESS.", "%d of %d answers to look-ups were false or out of date and were refused: somebody out there lies", n.False, max(n.Answers, n.False))
+		add("dht", Warn, "Nothing false was taken. If a contact is not found for long, exchange a fresh invite, or name a server that you trust: kinloom bootstrap add ADDRESS.", "%d of %d answers to look-ups were false and were refused: somebody out there lies", n.False, max(n.Answers, n.False))
 	default:
 		add("dht", OK, "", "%s to look-ups, none of them false", plural(n.Answers, "answer"))
 	}

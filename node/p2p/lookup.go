@@ -247,7 +247,11 @@ func (w *walk) agreed() bool {
 func (w *walk) take(a answer) {
 	if a.err == nil && a.record != nil {
 		_, a.err = rv.Validate(w.d.net.cfg.Now(), w.point, a.record)
-		w.d.net.tried.answered(a.err == nil, time.Now())
+		lie := a.err
+		if errors.Is(lie, rv.ErrNotAfter) { // or this machine's clock is wrong
+			_, lie = rv.Verify(w.point, a.record)
+		}
+		w.d.net.tried.answered(lie == nil, time.Now())
 	}
 	if a.err != nil {
 		a.hop.state = hopFailed

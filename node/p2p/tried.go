@@ -23,8 +23,9 @@ type Tried struct {
 	LAN     string // why neighbours cannot be found, or nothing
 	Found   int    // neighbours now, the newest maxNeighbours of them
 	Answers int    // to look-ups, those of this node for others included
-	// False are those of them that nobody had signed, or of another time. One that is
-	// true and older than another is not among them: the newest reaches not every server.
+	// False are those of them that nobody had signed. One that is true and older than
+	// another is not among them: the newest reaches not every server. Nor is one of
+	// another time, as it is this machine's clock that may be wrong.
 	False int
 }
 

@@ -1,12 +1,15 @@
 package p2p
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/protocol/rv"
 )
 
 // TestTriedTellsBlockedUDP: TCP alone says nothing of UDP, unless QUIC was tried with
@@ -81,6 +84,30 @@ func TestLoginPageIsForgotten(t *testing.T) {
 		}
 		if got, want := tr.now(now), (Tried{LAN: "no socket"}); got != want {
 			t.Errorf("after it, left: %v: %+v, want %+v", leaves, got, want)
+		}
+	}
+}
+
+// TestForgeryOfAnotherTime: a record that nobody signed is false by any clock, one that
+// its owner signed by none, though neither is taken at another time.
+func TestForgeryOfAnotherTime(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	point, record := sealed(t, 1, rv.PeriodAt(now), 1)
+	forged := bytes.Clone(record)
+	forged[len(forged)-1]++
+	for _, off := range []time.Duration{0, -100 * time.Hour, 100 * time.Hour} {
+		w := walk{d: &dht{net: &Net{cfg: Config{Now: func() time.Time { return now.Add(off) }}}}, point: point}
+		w.take(answer{hop: &hop{}, record: forged})
+		if got, want := w.d.net.tried.now(time.Now()), (Tried{Answers: 1, False: 1}); got != want {
+			t.Errorf("forged, the clock off by %v: %+v, want %+v", off, got, want)
+		}
+		if off == 0 {
+			continue
+		}
+		honest := &hop{}
+		w.take(answer{hop: honest, record: record})
+		if got, want := w.d.net.tried.now(time.Now()), (Tried{Answers: 2, False: 1}); got != want || honest.state != hopFailed || w.best != nil {
+			t.Errorf("true, the clock off by %v: %+v, want %+v", off, got, want)
 		}
 	}
 }

@@ -43,3 +43,34 @@ func TestFalseAnswersAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestFastClockAccusesNobody: a server whose own clock is 26 hours ahead looks up for
+// others, and takes no record, as all have ended by its clock. It does not count the
+// answers as false: nobody lies.
+func TestFastClockAccusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		time.Sleep(22*time.Hour + 30*time.Minute) // the clock is in a day whose records nobody has put yet
+		all := servers(t, n, 4)
+		late := p2p.Config{Profile: p2p.Server, Now: func() time.Time { return time.Now().Add(26 * time.Hour) }}
+		fast, publisher, finder := start(t, n, 10, knowing(late, all[0])), start(t, n, 11, knowing(p2p.Config{}, all[1])), start(t, n, 12, knowing(p2p.Config{}, all[2]))
+		time.Sleep(2 * time.Minute)
+		find := func(point rv.Point) {
+			t.Helper()
+			if _, err := finder.FindRecordBy(t.Context(), []peer.AddrInfo{fast.info()}, p2p.Point{ID: point}, func([]byte, time.Time) {}); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 4 {
+			point, record := newDevice(i).now(t, 1)
+			if err := publisher.PublishRecord(t.Context(), point, record); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			find(point)
+		}
+		if got := fast.Tried(); got.Answers < 4 || got.False != 0 {
+			t.Errorf("four true records: %+v", got)
+		}
+	})
+}
