@@ -59,6 +59,8 @@ var lanCases = []testedCase{
 var dosCases = []testedCase{
 	{"stream flood", "node/p2p", "TestStreamFlood"},
 	{"stream flood", "node/p2p", "TestPatientFlood"},
+	{"stream flood", "node", "TestPingPlacesForContacts"},
+	{"stream flood", "node", "TestRefusedPingIsAnAnswer"},
 	{"slowloris frames", "node", "TestSlowlorisFrames"},
 	{"slowloris frames", "node", "TestSilentStreamsHoldNoPlaces"},
 	{"huge length prefix", "node", "TestHugeLengthPrefix"},

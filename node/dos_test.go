@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"runtime"
 	"testing"
@@ -137,5 +138,58 @@ func TestHugeLengthPrefix(t *testing.T) {
 		if more := (after.TotalAlloc - before.TotalAlloc) / uint64(tries); more > 2<<20 {
 			t.Errorf("each frame cost %d KiB of memory", more>>10)
 		}
+	})
+}
+
+// TestPingPlacesForContacts: strangers hold all ping streams that strangers may have. A
+// contact still hears that somebody is there.
+func TestPingPlacesForContacts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		ada := onto(t, net, 0, "", "Ada", "server")
+		bob := onto(t, net, 2, "", "Bob", "home", ada)
+		befriend(ctx, t, ada, bob)
+		time.Sleep(time.Minute)
+		s, err := ada.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := peer.AddrInfoFromP2pAddr(multiaddr.StringCast(s.Listening[0] + "/p2p/" + s.PeerID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for i := range 10 {
+			h, err := bare(net.Host(20 + i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			if err := h.Connect(ctx, *to); err != nil {
+				t.Fatal(err)
+			}
+			for range 6 {
+				s, err := h.NewStream(ctx, to.ID, p2p.PingID)
+				if err != nil {
+					continue
+				}
+				if _, err = s.Write(make([]byte, 32)); err == nil {
+					_, err = io.ReadFull(s, make([]byte, 32))
+				}
+				if err == nil {
+					held++
+				}
+			}
+		}
+		pongs, err := bob.Ping(ctx, "Ada")
+		if err != nil || len(pongs) != 1 || !pongs[0].Answered {
+			t.Errorf("while strangers hold %d streams: %+v, %v", held, pongs, err)
+		}
+		if held != 32 {
+			t.Errorf("strangers hold %d streams, want 32", held)
+		}
+		closeAll(t, ada, bob)
 	})
 }

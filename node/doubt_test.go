@@ -2,7 +2,13 @@ package node
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/p2p"
 )
 
 // TestPatience: where receipts come fast a missing one is doubted soon, where they are
@@ -49,4 +55,67 @@ func TestLateByTheFirst(t *testing.T) {
 	if q.late(now.Add(time.Hour)) {
 		t.Error("doubted by what was not sent")
 	}
+}
+
+// TestRefusedPingIsAnAnswer: a contact who has no room for a ping is there, and keeps its
+// connection. One that is silent loses it.
+func TestRefusedPingIsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		open := func(i int, name string) *Node {
+			n, err := Open(t.Context(), Config{Name: name, NoLAN: true, NoDHT: true, Network: net.Host(i).Configure})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		ada, bob := open(0, "Ada"), open(1, "Bob")
+		link, err := ada.Invite(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bob.AddContact(t.Context(), link, AddOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		// doubts has Bob doubt that Ada is there, and says whether they are connected after it.
+		doubts := func() bool {
+			var c network.Conn
+			if err := bob.ask(t.Context(), func(l *loop) {
+				for _, d := range l.acct.devices {
+					if d.queue.link != nil {
+						c = d.queue.link.stream.Conn()
+						d.queue.doubted(doubtTime)
+					}
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(doubtLong + time.Second)
+			return c != nil && !c.IsClosed()
+		}
+		if !doubts() {
+			t.Error("not connected after an echo")
+		}
+		refused := 0
+		ada.net.Handle(p2p.PingID, p2p.Limits{StreamMemory: 1 << 10}, func(s network.Stream) {
+			refused++
+			s.ResetWithError(network.StreamResourceLimitExceeded)
+		})
+		if !doubts() || refused != 1 {
+			t.Errorf("the connection ended by a ping that was refused %d times", refused)
+		}
+		ada.net.Handle(p2p.PingID, p2p.Limits{StreamMemory: 1 << 10}, func(s network.Stream) {
+			time.Sleep(time.Minute) // virtual: as one that is gone
+			_ = s.Reset()
+		})
+		if doubts() {
+			t.Error("the connection is kept though nobody answers")
+		}
+		for _, n := range []*Node{ada, bob} {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

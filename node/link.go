@@ -139,13 +139,19 @@ func (k *link) probe(ctx context.Context) error {
 		asked, cancel := context.WithTimeout(ctx, patience)
 		_, _, err := k.net.PingOn(asked, k.stream.Conn())
 		cancel()
-		if err != nil && !errors.Is(err, p2p.ErrNotSupported) && ctx.Err() == nil {
+		if ctx.Err() == nil && k.unanswered(err) {
 			if k.route == RouteRelay {
 				k.net.FindRelays() // it may be the relay that is gone, and others come over it
 			}
 			k.replaced()
 		}
 	}
+}
+
+// unanswered says whether a ping got no answer of any kind: who refuses it, or ends its
+// stream, is there.
+func (k *link) unanswered(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, p2p.ErrNotConnected) || err != nil && k.stream.Conn().IsClosed()
 }
 
 // replaced ends the stream and its connection.

@@ -37,6 +37,7 @@ type Net struct {
 	neighbours neighbours
 	dials      dials
 	tried      tried
+	pingers    atomic.Int64 // strangers whose ping streams are open
 	ifaces     ifaces
 	turned     turned
 	served     sync.WaitGroup // stream handlers at work, and throwaway hosts
@@ -96,7 +97,7 @@ func New(cfg Config) (*Net, error) {
 		n.guard.trusted = cfg.Trusted
 	}
 	n.guard.avoid = cfg.Avoid
-	n.Handle(PingID, pingLimits, echoPings)
+	n.Handle(PingID, pingLimits, n.servePing)
 	return n, nil
 }
 

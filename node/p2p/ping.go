@@ -29,14 +29,30 @@ const (
 	pingTime = 10 * time.Second
 )
 
-// pingLimits: a stream holds one buffer. Who asks from many places at once gets no
-// more than 32 of them; of one peer some that it has ended may be counted a moment longer.
-var pingLimits = Limits{Streams: 32, PerPeer: 6, StreamMemory: 1 << 10}
+// pingStrangers is how many streams those may hold together who are no contacts. The
+// places beyond it are for contacts, who ask whether anybody is there.
+const pingStrangers = 32
+
+// pingLimits: a stream holds one buffer. Of one peer some that it has ended may be
+// counted a moment longer.
+var pingLimits = Limits{Streams: pingStrangers + 16, PerPeer: 6, StreamMemory: 1 << 10}
 
 var errEcho = errors.New("the echo is not what was sent")
 
-// echoPings answers a ping stream. Whoever wants more of it than it gives begins a
-// new one.
+// servePing answers a ping stream where there is room.
+func (n *Net) servePing(s network.Stream) {
+	if !n.guard.trusted(s.Conn().RemotePeer()) {
+		defer n.pingers.Add(-1)
+		if n.pingers.Add(1) > pingStrangers {
+			s.ResetWithError(network.StreamResourceLimitExceeded)
+			return
+		}
+	}
+	echoPings(s)
+}
+
+// echoPings gives its echoes. Whoever wants more of them than it gives begins a new
+// stream.
 func echoPings(s network.Stream) {
 	buf := make([]byte, pingSize)
 	for range pingEchoes {
