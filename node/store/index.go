@@ -329,17 +329,22 @@ func (x *indexer) drain(ctx context.Context) error {
 	}
 }
 
-// check runs the integrity check of the full-text index.
+// check runs the integrity check of the full-text index. What is damaged is made anew
+// at the next start.
 func (x *indexer) check(ctx context.Context) error {
 	if x.broken.Load() {
 		return ErrDamaged
 	}
-	return x.d.write(ctx, func(tx *Tx) error {
-		if err := integrity(tx.c.Conn, "quick_check"); err != nil {
+	err := x.d.write(ctx, func(tx *Tx) error {
+		if err := quickCheck(tx); err != nil {
 			return err
 		}
 		return tx.Exec("INSERT INTO words(words, rank) VALUES('integrity-check', 1)")
 	})
+	if useless(err) {
+		x.broken.Store(true)
+	}
+	return err
 }
 
 // close closes index.db; the goroutine has ended. What is not indexed yet is
