@@ -139,10 +139,11 @@ func (e *edge) owner(id peer.ID) string {
 	return ""
 }
 
-// shuns says whether a transport is that of a person who is shut out.
+// shuns says whether a transport is that of a person who is shut out. Contacts of the
+// veil are avoided instead: to the main host they are strangers.
 func (e *edge) shuns(id peer.ID) bool {
 	k := e.known.Load()
-	return k != nil && k.shunned[id]
+	return k != nil && k.shunned[id] && !k.hidden[id]
 }
 
 // relaysMax bounds the servers of the address book that are asked to relay.

@@ -37,6 +37,9 @@ func (s Source) trust() int {
 	return slices.Index(sources, s)
 }
 
+// known reports whether it is somebody whom the owner knows, and not the public.
+func (s Source) known() bool { return s.trust() >= FromInvite.trust() }
+
 // Known is one server of the address book.
 type Known struct {
 	Peer    peer.AddrInfo
@@ -287,10 +290,18 @@ func (b *book) named(p peer.ID) bool {
 	return k != nil && k.Source == FromUser
 }
 
+// told reports whether somebody who is known said of p that it is a server.
+func (b *book) told(p peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := b.known[p]
+	return k != nil && k.Source.known()
+}
+
 // leave forgets those of which out says yes.
-func (b *book) leave(out func(peer.ID) bool) {
+func (b *book) leave(out func(Known) bool) {
 	for _, k := range b.snapshot() {
-		if !out(k.Peer.ID) {
+		if !out(k) {
 			continue
 		}
 		b.mu.Lock()

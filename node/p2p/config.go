@@ -64,9 +64,11 @@ type Config struct {
 	// node, unless the owner named it. It is called as Trusted is. Nil: nobody is.
 	Shunned func(peer.ID) bool
 	// Avoid reports whether a transport id is that of somebody whom this Net must not
-	// dial, as it would show them where it is, and who is shunned even if the owner named
-	// them. Who comes by itself is let in like anybody. It is called as Trusted is. Nil:
-	// nobody is.
+	// choose, as it would show them where it is: it dials them not, even if the owner named
+	// them, and asks them neither to relay nor to look up. But they must not be able to tell
+	// this node from others of which they know nothing. So whatever a stranger can bring
+	// about happens with them, too: they are let in, dialled back, greeted on the LAN, and
+	// have their place in the DHT's table. It is called as Trusted is. Nil: nobody is.
 	Avoid func(peer.ID) bool
 	// Relays returns the peers to ask for a reservation, best first: the relays of
 	// contacts, then public servers. Connected peers that relay are asked after them. It
@@ -180,6 +182,7 @@ type Path struct {
 // Errors that a caller branches on.
 var (
 	ErrPeerID       = errors.New("peer id is not an Ed25519 key")
+	ErrAvoided      = errors.New("this node does not dial them")
 	ErrNoAddress    = errors.New("no usable address")
 	ErrNotConnected = errors.New("not connected")
 	ErrNotSupported = errors.New("the other side does not speak this protocol")

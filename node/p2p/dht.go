@@ -92,9 +92,9 @@ func (n *Net) openDHT(ctx context.Context, h *p2pHost) (*dht, error) {
 		kad.DisableProviders(), kad.ProviderStore(noProviders{}),
 		kad.AddressFilter(d.dialable),
 		kad.QueryFilter(func(_ any, i peer.AddrInfo) bool {
-			return isEd25519(i.ID) && !n.shunned(i.ID) && len(d.dialable(i.Addrs)) > 0
+			return isEd25519(i.ID) && !n.shutOut(i.ID) && len(d.dialable(i.Addrs)) > 0
 		}),
-		kad.RoutingTableFilter(func(_ any, p peer.ID) bool { return isEd25519(p) && !n.shunned(p) && h.conn(p) != nil }),
+		kad.RoutingTableFilter(func(_ any, p peer.ID) bool { return isEd25519(p) && !n.shutOut(p) && h.conn(p) != nil }),
 		kad.RoutingTablePeerDiversityFilter(newDiversity(h)),
 		kad.OnRequestHook(d.onRequest),
 		// run does it: by itself kad-dht would look around every 2 minutes for as long as

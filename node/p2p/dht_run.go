@@ -171,6 +171,9 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	if h.conn(info.ID) != nil {
 		return nil
 	}
+	if d.net.avoids(info.ID) && d.net.book.told(info.ID) {
+		return ErrAvoided
+	}
 	d.net.dials.begin(info.ID)
 	defer d.net.dials.end(info.ID)
 	addrs := d.net.turned.sift(info.ID, info.Addrs)

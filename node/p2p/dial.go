@@ -25,7 +25,7 @@ import (
 // as the handshake is done, after one round trip over QUIC. libp2p tries QUIC first,
 // addresses here and elsewhere side by side, each for at most 15 s (LAN: 5 s); the
 // deadline of all is ctx's. The handshake shows our key to nobody but p. Errors:
-// ErrPeerID, ErrNoAddress, ErrClosed, DialError, ctx.Err().
+// ErrPeerID, ErrAvoided, ErrNoAddress, ErrClosed, DialError, ctx.Err().
 func (n *Net) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Path, error) {
 	return n.dial(ctx, p, addrs, false)
 }
@@ -39,6 +39,9 @@ func (n *Net) DialLAN(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (Pat
 func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly bool) (Path, error) {
 	if !isEd25519(p) {
 		return Path{}, ErrPeerID
+	}
+	if !lanOnly && n.avoids(p) { // on the LAN strangers are greeted, and it must not be missed that one is not
+		return Path{}, ErrAvoided
 	}
 	if path, ok := n.Connected(p); ok {
 		return path, nil

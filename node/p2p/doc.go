@@ -110,6 +110,12 @@
 // who knows a point may have a server that waits for it. A veiled Net has a resource
 // manager of its own: nobody tells by what is used up there that two are one.
 //
+// To the main host such a person is a stranger in all that a stranger can bring about.
+// Config.Avoid keeps them out where this node chooses: whom it dials, asks to relay, and
+// asks for records. It is asked by no gater and no filter of the DHT: libp2p dials back
+// whoever asks for it, and the DHT asks every server, so the one host that did not would
+// show whose it is.
+//
 // # Networks that block
 //
 // A server listens on port 443 only: QUIC, and TCP that wss shares (WebSocket over

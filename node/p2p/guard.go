@@ -34,7 +34,6 @@ type guard struct {
 	kick    func(peer.ID) // called without mu; must not block
 	cut     func(peer.ID) // the same, for connections over relays alone
 	trusted func(peer.ID) bool
-	avoid   func(peer.ID) bool // whom not to dial; may be nil
 }
 
 func newGuard(kick func(peer.ID)) *guard {
@@ -266,9 +265,11 @@ func (h *hostGuard) VerifySourceAddress(addr net.Addr) bool {
 	return h.ResourceManager.VerifySourceAddress(addr)
 }
 
-// InterceptPeerDial is asked before anything is done to dial p.
+// InterceptPeerDial is asked before anything is done to dial p. It does not ask
+// Config.Avoid: libp2p dials back whoever comes and asks for it, and who is not dialled
+// where everybody else is knows whose host it found.
 func (h *hostGuard) InterceptPeerDial(p peer.ID) bool {
-	return isEd25519(p) && !h.banned(p, time.Now()) && (h.avoid == nil || !h.avoid(p))
+	return isEd25519(p) && !h.banned(p, time.Now())
 }
 
 // InterceptAddrDial is asked before each address.

@@ -96,7 +96,6 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Trusted != nil { // else nobody says who is known
 		n.guard.trusted = cfg.Trusted
 	}
-	n.guard.avoid = cfg.Avoid
 	n.Handle(PingID, pingLimits, n.servePing)
 	return n, nil
 }

@@ -318,16 +318,23 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }
 
-// shunned says whether a peer is not to be used, as its person is shut out, or is not to
-// learn where this machine is.
-func (n *Net) shunned(p peer.ID) bool {
-	return n.cfg.Avoid != nil && n.cfg.Avoid(p) || n.cfg.Shunned != nil && n.cfg.Shunned(p) && !n.book.named(p)
+// shunned says whether a peer is not to be chosen, as its person is shut out, or is not
+// to learn where this machine is.
+func (n *Net) shunned(p peer.ID) bool { return n.avoids(p) || n.shutOut(p) }
+
+func (n *Net) shutOut(p peer.ID) bool {
+	return n.cfg.Shunned != nil && n.cfg.Shunned(p) && !n.book.named(p)
 }
 
-// LeaveShunned ends what ties this node to those whom Config.Shunned names since lately:
-// their places in the address book, and reservations with them.
+func (n *Net) avoids(p peer.ID) bool { return n.cfg.Avoid != nil && n.cfg.Avoid(p) }
+
+// LeaveShunned ends what ties this node to those whom Config.Shunned and Config.Avoid
+// name since lately: their places in the address book, but for what strangers said of
+// who is avoided, and reservations with them.
 func (n *Net) LeaveShunned() {
-	n.book.leave(n.shunned)
+	n.book.leave(func(k Known) bool {
+		return n.shutOut(k.Peer.ID) || n.avoids(k.Peer.ID) && k.Source.known() && k.Source != FromUser
+	})
 	for _, r := range n.relays.held() {
 		if n.shunned(r.Peer) && n.relays.lost(n, r.Peer) {
 			n.ClosePeer(r.Peer)
