@@ -121,6 +121,9 @@ type loop struct {
 	movedAt  time.Time // when that changed
 	far      Reach     // how far it can be reached
 	unveilAt time.Time // when the veil ends, as nobody needs it
+	// parting are those who may reach this node by relays only since a moment: the main
+	// host has the key that they knew until part.
+	parting map[identity.PersonID]bool
 	ticks    int
 	hub      *hub // who waits for changes
 

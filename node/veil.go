@@ -138,10 +138,11 @@ func (l *loop) unsay(tx *store.Tx, p identity.PersonID) error {
 	return nil
 }
 
-// hidden says whether a device must not find out by this link whose node is here. It
-// knows that of a host whose key it was told, which has it for a moment yet.
+// hidden says whether a device must not find out by this link whose node is here. Whose
+// rule has just become this knows that of a host which has its key for a moment yet, and
+// is told there of the veil.
 func (l *loop) hidden(d *device, k *link) bool {
-	return !k.veiled && l.waysOf(d) == store.RelayOnly && !l.leaving()
+	return !k.veiled && l.waysOf(d) == store.RelayOnly && !l.parting[d.Person]
 }
 
 // leaving says whether the main host gets another key in a moment.
@@ -158,6 +159,7 @@ func (l *loop) may(k *link) func(identity.DeviceID) bool {
 // part ends the links that run by a way which their device may not be reached by, now
 // that the hosts that they knew are gone.
 func (l *loop) part() {
+	clear(l.parting)
 	l.then(l.hub.turn)
 	for k := range l.links {
 		if d, ok := l.acct.devices[k.device]; ok && k.known && !l.mayUse(l.waysOf(d), k) {
