@@ -97,7 +97,10 @@ type SocketFacts struct {
 type StoreFacts struct {
 	Problem     string // why they cannot be opened or are not whole
 	Next        string
+	Spare       bool // Problem is of a file that is made anew, and holds no message
 	Sealed      bool // Problem is that no key was given
+	Full        bool // they were not opened, as the disk is full
+	Unread      bool // and could not be read either
 	Paused      bool // commits failed a moment ago
 	FailedSyncs int  // writes that the disk did not confirm
 	Stuck       int  // failed checkpoints in a row
@@ -108,11 +111,13 @@ type ClockFacts struct {
 	Now    time.Time
 	Voices int           // whose clocks it was compared with
 	Offset time.Duration // how far it is ahead of the middle of them
-	NotBy  time.Time     // when this device's certificate began; a clock before that is wrong
+	NotBy  time.Time     // the newest time that this home wrote; a clock before that is wrong, or was
 }
 
-// Findings gives one finding for each check that was possible, in the order of
-// Checks. Each fact has its own check, so that two faults show as two.
+// Findings gives one finding for each check, in the order of Checks. Each fact has its
+// own check, so that two faults show as two; where one hides what another check would
+// look at, that one says so. Of the parts that belong to no home (a socket or ports
+// alone) it gives the findings of those.
 func (c Checkup) Findings() []Finding {
 	var out []Finding
 	add := func(name string, v Verdict, fix, found string, args ...any) {
@@ -143,7 +148,10 @@ func (c Checkup) Findings() []Finding {
 		c.Ports.check(add)
 	}
 	if c.Net != nil {
-		c.Net.check(add)
+		c.Net.check(c.Machine, c.Clock, add)
+	}
+	if c.Holder != nil {
+		c.unseen(out, add)
 	}
 	slices.SortStableFunc(out, func(a, b Finding) int { return slices.Index(Checks, a.Check) - slices.Index(Checks, b.Check) })
 	return out
@@ -254,6 +262,10 @@ func (s *SocketFacts) check(h *HolderFacts, add adder) {
 
 func (s *StoreFacts) check(h *HomeFacts, add adder) {
 	switch {
+	case s.Unread:
+		add("store", Warn, beginWith("disk"), "not looked at, as the disk is full")
+	case s.Problem != "" && s.Spare:
+		add("store", Warn, s.Next, "%s", s.Problem)
 	case s.Problem != "" && (s.Sealed || h != nil && h.keepsShut()):
 		add("store", Warn, s.Next, "the databases could not be looked at: %s", s.Problem)
 	case s.Problem != "":
@@ -277,22 +289,28 @@ const (
 	voicesEnough = 3
 )
 
+// refused reports whether QUIC fails by the clock: the certificates that it makes for
+// each connection begin an hour ago.
+func (c *ClockFacts) refused() bool { return c.Voices > 0 && c.Offset.Abs() >= time.Hour-clockNear }
+
 func (c *ClockFacts) check(add adder) {
+	const set = "Set the clock and its time zone, best by letting the system fetch the time."
 	now := c.Now.UTC().Format("2006-01-02 15:04") + " UTC"
-	fix := "Set the clock and its time zone, best by letting the system fetch the time."
-	behind := c.Offset < 0
+	fix := set
 	side := "ahead of"
-	if behind {
+	if c.Offset < 0 {
 		side = "behind"
 	}
 	if c.Voices < voicesEnough {
 		fix = "Compare it with another clock. If yours is wrong, set it; if it is right, that server's is wrong, and there is nothing to do."
 	}
 	switch off := c.Offset.Abs(); {
-	case !c.NotBy.IsZero() && c.NotBy.Sub(c.Now) > time.Hour:
-		add("clock", Fail, "Set the clock and its time zone, best by letting the system fetch the time.", "this computer's clock (%s) is behind what this home wrote on %s", now, c.NotBy.UTC().Format("2006-01-02 15:04"))
+	case c.Voices >= voicesEnough && off < clockNear:
+		add("clock", OK, "", "%s, as others have it", now)
+	case c.NotBy.Sub(c.Now) > time.Hour && !c.NotBy.IsZero():
+		add("clock", Fail, set+" If it is right, it was ahead then, and there is nothing to do.", "this computer's clock (%s) is behind what this home wrote on %s", now, c.NotBy.UTC().Format("2006-01-02 15:04"))
 	case c.Voices == 0:
-		add("clock", OK, "", "%s; nobody was asked yet to compare it with", now)
+		add("clock", Warn, "Compare it with another clock; if it is wrong, set it.", "this computer's clock (%s) could not be compared, as nobody was asked", now)
 	case c.Voices < voicesEnough && off >= clockNear:
 		add("clock", Warn, fix, "this computer's clock (%s) is %s %s that of a server; contacts are still found", now, spanWords(off), side)
 	case off >= clockFar:
@@ -313,63 +331,6 @@ func spanWords(d time.Duration) string {
 		return fmt.Sprintf("%d hours", d.Round(time.Hour)/time.Hour)
 	}
 	return fmt.Sprintf("%d minutes", d.Round(time.Minute)/time.Minute)
-}
-
-// AccountFacts are what the account itself shows.
-type AccountFacts struct {
-	Now     time.Time
-	Expires time.Time // this device's certificate
-	Renews  bool      // the key that renews it is here
-	Expired []string  // whose devices' certificates have ended
-	Copies  []string  // what was found of copies of this device, or of others
-	Waiting []WaitingFacts
-}
-
-// WaitingFacts are what waits for one person's devices.
-type WaitingFacts struct {
-	Name   string
-	Count  int
-	More   bool // than Count, in the table
-	Since  time.Time
-	Reason string
-	Next   string
-}
-
-func (a *AccountFacts) check(add adder) {
-	left := a.Expires.Sub(a.Now)
-	day := a.Expires.UTC().Format(time.DateOnly)
-	switch {
-	case a.Expires.IsZero():
-	case left <= 0 && a.Renews:
-		add("certificate", Warn, "It is renewed at the next start with a network: kinloom up.", "this device's certificate ended on %s", day)
-	case left <= 0:
-		add("certificate", Fail, "Start the node with the key file that has the renewing key.", "this device's certificate ended on %s, and the key that renews it is not here", day)
-	case left < 30*24*time.Hour && !a.Renews:
-		add("certificate", Warn, "Start the node with the key file that has the renewing key.", "this device's certificate ends on %s, and the key that renews it is not here", day)
-	case len(a.Expired) > 0:
-		add("certificate", Warn, "Messages go on by themselves once their devices have been online and renewed them.", "the certificates of devices of %s have ended", some(a.Expired))
-	default:
-		add("certificate", OK, "", "this device's certificate lasts until %s and is renewed by itself", day)
-	}
-	if len(a.Copies) > 0 {
-		add("copy", Warn, "If two nodes run with one key file, stop one of them for good.", "%s", strings.Join(a.Copies, " "))
-	} else {
-		add("copy", OK, "", "no second node with this device's keys was noticed")
-	}
-	if len(a.Waiting) == 0 {
-		add("messages", OK, "", "nothing waits")
-		return
-	}
-	total, more := 0, ""
-	var parts []string
-	for _, w := range a.Waiting {
-		total += w.Count
-		if w.More {
-			more = "more than "
-		}
-		parts = append(parts, fmt.Sprintf("%d for %s (%s)", w.Count, w.Name, w.Reason))
-	}
-	add("messages", Warn, a.Waiting[0].Next, "%s%d wait: %s", more, total, some(parts))
 }
 
 // some joins the first few.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -36,6 +37,7 @@ func LookAtHome(dir string) *HomeFacts {
 		return h
 	case err != nil:
 		h.Unwritable = causeOf(err)
+		h.Key.Problem, h.Key.Next = "the key file in "+dir+" cannot be looked at: "+h.Unwritable, beginWith("home")
 		return h
 	}
 	if h.Free, err = store.FreeIn(dir); err == nil {
@@ -222,8 +224,58 @@ func listensAt(used []string, a multiaddr.Multiaddr) bool {
 	return false
 }
 
-// LookFailed puts a failure to open a home into facts.
+// LookAtClock compares the clock with when the files of a home were written that
+// cannot be opened.
+func LookAtClock(dir string) *ClockFacts {
+	c := &ClockFacts{Now: time.Now()}
+	for _, name := range databases {
+		for _, part := range []string{"", "-wal"} {
+			if info, err := os.Stat(filepath.Join(dir, name+part)); err == nil && info.ModTime().After(c.NotBy) {
+				c.NotBy = info.ModTime()
+			}
+		}
+	}
+	return c
+}
+
+// LookAtStore says what is wrong with the databases of a home that could not be opened,
+// and why. A full disk keeps them from being opened, not from being read: that is done
+// here.
+func LookAtStore(ctx context.Context, cfg Config, failed error) *StoreFacts {
+	if !errors.Is(failed, store.ErrDiskFull) {
+		return LookFailed(failed)
+	}
+	switch err := readAll(ctx, cfg); {
+	case err == nil:
+		return &StoreFacts{Full: true}
+	case errors.Is(err, store.ErrDamaged), errors.Is(err, store.ErrForeign), errors.Is(err, store.ErrMissing):
+		s := LookFailed(openError(cfg.Dir, err))
+		s.Full = true
+		return s
+	}
+	return LookFailed(failed)
+}
+
+// readAll reads every page of the databases and writes nothing.
+func readAll(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	h, err := openHome(&cfg, false)
+	if err != nil {
+		return err
+	}
+	err = store.CheckFiles(ctx, store.Options{
+		Dir: cfg.Dir, Key: func(file string) [32]byte { return h.secrets.SubKey(file) }, IDs: h.secrets.Files, Log: cfg.Log, Now: cfg.Now,
+	})
+	return errors.Join(err, h.close())
+}
+
+// LookFailed puts a failure to open a home, or to read its databases, into facts.
 func LookFailed(err error) *StoreFacts {
+	if errors.Is(err, store.ErrDiskFull) {
+		return &StoreFacts{Full: true, Unread: true}
+	}
 	s := &StoreFacts{Problem: err.Error()}
 	if e, ok := errors.AsType[*Error](err); ok {
 		s.Problem, s.Next, s.Sealed = e.Text, e.Next, e.Kind == KindRefused
@@ -231,8 +283,14 @@ func LookFailed(err error) *StoreFacts {
 			s.Problem += ": " + cause
 		}
 	}
-	if errors.Is(err, store.ErrDiskFull) {
-		s.Problem = "the databases cannot be opened: the disk is full"
+	if !errors.Is(err, store.ErrDamaged) {
+		return s
+	}
+	switch filesOf(err) {
+	case store.IndexFile:
+		s.Spare, s.Next = true, "It is made anew from your messages at the next start; until then a search may miss some."
+	case store.NetFile:
+		s.Spare, s.Next = true, "None of your messages is in it: stop the node, delete that file, and start the node again."
 	}
 	return s
 }

@@ -94,13 +94,41 @@ func (p *PortFacts) check(add adder) {
 	}
 }
 
-func (n *NetFacts) check(add adder) {
-	n.checkUDP(add)
+const notSeen = "not looked at, as %s"
+
+// apart says why nobody outside was there who could have told anything, and what to do
+// first; "" where somebody was.
+func (n *NetFacts) apart(m *MachineFacts) (why, fix string) {
+	switch {
+	case n.LANOnly || n.UDP+n.TCP+n.Servers > 0:
+		return "", ""
+	case m != nil && m.Interfaces == 0:
+		return "this computer is connected to no network", beginWith("network")
+	case n.NoDHT || n.Proxy != "":
+		return "nobody outside was reached", beginWith("reach")
+	case n.Known == 0:
+		return "nobody outside is known who could be asked", beginWith("bootstrap")
+	}
+	return "nobody outside answers", beginWith("bootstrap")
+}
+
+func (n *NetFacts) check(m *MachineFacts, c *ClockFacts, add adder) {
+	why, first := n.apart(m)
+	switch noUDP := n.UDP == 0 && n.Skipped > 0 && c != nil; {
+	case noUDP && c.refused():
+		add("udp", Warn, beginWith("clock"), notSeen, "QUIC refuses a clock that is so far off")
+	case noUDP && c.Voices == 0:
+		add("udp", Warn, "Allow outgoing UDP in the firewall or the router; if it is allowed, compare this computer's clock with another one.", "UDP is blocked, or this computer's clock is off by more than an hour: QUIC has reached nobody outside, TCP did %s", times(n.Skipped))
+	default:
+		n.checkUDP(why, first, add)
+	}
 	switch {
 	case n.LANOff:
 		add("lan", OK, "", "off, as you asked")
 	case n.LANProblem != "":
 		add("lan", Warn, "Allow multicast (mDNS, UDP port 5353) in the firewall; it is tried again by itself.", "neighbours on the local network cannot be found: %s", n.LANProblem)
+	case n.Neighbours == 0 && m != nil && m.Interfaces == 0:
+		add("lan", Warn, beginWith("network"), notSeen, "this computer is connected to no network")
 	case n.Neighbours == 0:
 		add("lan", OK, "", "no other node is on the local network")
 	case n.Neighbours == 1:
@@ -108,8 +136,8 @@ func (n *NetFacts) check(add adder) {
 	default:
 		add("lan", OK, "", "%d other nodes were found on the local network", n.Neighbours)
 	}
-	n.checkReach(add)
-	n.checkOthers(add)
+	n.checkReach(why, first, add)
+	n.checkOthers(why, first, add)
 	switch {
 	case n.Proxy == "":
 		add("proxy", OK, "", "none is used")
@@ -120,7 +148,7 @@ func (n *NetFacts) check(add adder) {
 	}
 }
 
-func (n *NetFacts) checkUDP(add adder) {
+func (n *NetFacts) checkUDP(apart, first string, add adder) {
 	switch {
 	case n.LANOnly:
 		add("udp", OK, "", "not needed: the node keeps to the local network")
@@ -132,6 +160,8 @@ func (n *NetFacts) checkUDP(add adder) {
 		add("udp", Warn, "Allow outgoing UDP in the firewall or the router. Meanwhile TCP is used, and two nodes behind routers need a relay.", "UDP is blocked: QUIC has reached nobody outside, TCP did %s", times(n.Skipped))
 	case !n.QUIC:
 		add("udp", OK, "", "not listened on, as you asked")
+	case apart != "":
+		add("udp", Warn, first, notSeen, apart)
 	default:
 		add("udp", OK, "", "nobody outside was dialled yet, so it is not known whether UDP gets through")
 	}
@@ -156,7 +186,7 @@ func times(n int) string {
 }
 
 // checkReach says how far others can reach this node.
-func (n *NetFacts) checkReach(add adder) {
+func (n *NetFacts) checkReach(apart, first string, add adder) {
 	const lan = "; invites work on the local network only"
 	switch {
 	case n.LANOnly:
@@ -175,8 +205,10 @@ func (n *NetFacts) checkReach(add adder) {
 		add("reach", Warn, "The provider may have a router of its own before yours: a relay is needed. "+ownServer, "nobody outside can reach this node, although the router says that it opened %s"+lan, plural(n.Mapped, "port"))
 	case n.Verdict == "private":
 		add("reach", Warn, "Allow UPnP in the router, or open the port of this node there; or hold a relay. "+ownServer, "nobody outside can reach this node: others tried, and the router or a firewall kept them out"+lan)
-	case n.Known == 0:
+	case n.Known == 0 && first != beginWith("network"):
 		add("reach", Warn, getIn, "nobody outside has tried to reach this node, as none is known who could"+lan)
+	case apart != "" && first != beginWith("reach"):
+		add("reach", Warn, first, notSeen+lan, apart)
 	default:
 		add("reach", Warn, "Wait a minute and ask again. If it stays so, see the lines on bootstrap and relay.", "nobody outside has tried yet to reach this node"+lan)
 	}
@@ -187,13 +219,15 @@ func (n *NetFacts) checkReach(add adder) {
 		add("relay", Warn, "Relays have room for so many, and for contacts first: ask a contact whose node is public to add you. "+ownServer, "%d of %d relays that were asked refused, so none is held", n.Refused, max(n.Asked, n.Refused))
 	case n.Direct > 0:
 		add("relay", OK, "", "not needed")
+	case apart != "" && n.Asked == 0:
+		add("relay", Warn, first, notSeen, apart)
 	default:
 		add("relay", OK, "", "none is held, and none that is known has refused")
 	}
 }
 
 // checkOthers says who helps this node to find contacts who have moved.
-func (n *NetFacts) checkOthers(add adder) {
+func (n *NetFacts) checkOthers(apart, first string, add adder) {
 	switch {
 	case n.LANOnly:
 		add("bootstrap", OK, "", "not needed: the node keeps to the local network")
@@ -203,6 +237,8 @@ func (n *NetFacts) checkOthers(add adder) {
 		add("bootstrap", Warn, getIn, "no node is known by which this one gets into the network, so contacts who have moved are not found")
 	case n.Servers == 0 && n.Strange > 0:
 		add("bootstrap", Warn, "Log in with a browser, if this network asks for that; else use another one. Nothing of it was taken for anybody's word.", "%s into the network known, and what answers there is no node: a login page, or a box on the way that opens connections", waysKnown(n.Known))
+	case n.Servers == 0 && first == beginWith("network"):
+		add("bootstrap", Warn, first, notSeen, apart)
 	case n.Servers == 0:
 		add("bootstrap", Warn, "Check the line on the network. "+getIn, "%s into the network known, and none of them answers", waysKnown(n.Known))
 	default:
@@ -213,6 +249,8 @@ func (n *NetFacts) checkOthers(add adder) {
 		add("dht", OK, "", "off, as you asked")
 	case n.False > 0:
 		add("dht", Warn, "Nothing false was taken. If a contact is not found for long, exchange a fresh invite, or name a server that you trust: kinloom bootstrap add ADDRESS.", "%d of %d answers to look-ups were false and were refused: somebody out there lies", n.False, max(n.Answers, n.False))
+	case apart != "" && n.Answers == 0:
+		add("dht", Warn, first, notSeen, apart)
 	default:
 		add("dht", OK, "", "%s to look-ups, none of them false", plural(n.Answers, "answer"))
 	}

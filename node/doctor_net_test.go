@@ -54,13 +54,15 @@ func TestDoctorOfARoutedNode(t *testing.T) {
 		want              map[string]string
 	}{
 		{"nobody", false, false, false, map[string]string{
-			"reach": "WARN nobody outside has tried to reach this node, as none is known who could", "bootstrap": "WARN no node is known", "relay": "OK none is held",
+			"reach": "WARN nobody outside has tried to reach this node, as none is known who could", "bootstrap": "WARN no node is known", "relay": "WARN not looked at, as nobody outside is known",
+			"clock": "WARN this computer's clock (2000-01-01 00:01 UTC) could not be compared, as nobody was asked", "dht": "WARN not looked at, as nobody",
 		}},
 		{"a server", true, false, false, map[string]string{
 			"reach": "OK this node is reached from anywhere, over 1 relay", "bootstrap": "OK 1 of 1 known way into the network answer", "relay": "OK 1 relay held", "udp": "OK UDP gets through",
 		}},
 		{"a server that is gone", false, true, false, map[string]string{
-			"reach": "WARN nobody outside", "bootstrap": "WARN one way is into the network known, and none of them answers",
+			"reach": "WARN not looked at, as nobody outside answers", "bootstrap": "WARN one way is into the network known, and none of them answers",
+			"relay": "WARN not looked at, as nobody outside answers", "dht": "WARN not looked at, as nobody outside answers",
 		}},
 		{"a relay that refuses", false, false, true, map[string]string{
 			"reach": "WARN nobody outside", "relay": "WARN 1 of 1 relays that were asked refused, so none is held", "bootstrap": "WARN no node is known",
@@ -132,6 +134,61 @@ func TestDoctorOfARoutedNode(t *testing.T) {
 					if f := found[check]; !strings.HasPrefix(string(f.Verdict)+" "+f.Found, want) {
 						t.Errorf("%s: %+v, want %s", check, f, want)
 					}
+				}
+			})
+		})
+	}
+}
+
+// TestDoctorOfTwoFaultsAtOnce: of a real node, whose collectors find what they can.
+func TestDoctorOfTwoFaultsAtOnce(t *testing.T) {
+	damaged := damagedHome(t)
+	for _, test := range []struct {
+		name     string
+		dir      string
+		off      time.Duration
+		refusing bool
+		want     map[string]string
+	}{
+		{"no bootstrap, and a clock that is ahead", "", 26 * time.Hour, false, map[string]string{
+			"bootstrap": "WARN no node is known", "clock": "WARN this computer's clock (2000-01-02 02:01 UTC) could not be compared, as nobody was asked",
+		}},
+		{"a relay that refuses, and a store that is damaged", damaged, 0, true, map[string]string{
+			"relay": "WARN 1 of 1 relays that were asked refused", "store": "FAIL account.db in " + damaged + " is damaged",
+		}},
+		{"a store that is damaged, and a clock that is behind", damaged, 0, false, map[string]string{ // virtual time begins in 2000
+			"store": "FAIL account.db in " + damaged + " is damaged", "clock": "FAIL this computer's clock (2000-01-01 00:01 UTC) is behind what this home wrote",
+			"bootstrap": "WARN no node is known",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				net := testnet.New(t, 1, testnet.Options{})
+				var relays []peer.AddrInfo
+				if test.refusing {
+					h := refusingRelay(t, net.Host(1))
+					relays = []peer.AddrInfo{{ID: h.ID(), Addrs: []ma.Multiaddr{net.Host(1).Addr}}}
+				}
+				net.Host(2).Firewall(true)
+				n, err := node.Open(t.Context(), node.Config{
+					Dir: test.dir, NoLAN: true, Now: func() time.Time { return time.Now().Add(test.off) },
+					Network: func(cfg *p2p.Config) {
+						net.Host(2).Configure(cfg)
+						cfg.Relays = func() []peer.AddrInfo { return relays }
+					},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				found := examined(t.Context(), t, n)
+				for check, want := range test.want {
+					if f := found[check]; !strings.HasPrefix(string(f.Verdict)+" "+f.Found, want) {
+						t.Errorf("%s: %+v, want %s", check, f, want)
+					}
+				}
+				if err := n.Close(); err != nil {
+					t.Log(err) // it may find the damage too
 				}
 			})
 		})

@@ -42,7 +42,16 @@ func (n *Node) Doctor(ctx context.Context) ([]Finding, error) {
 	})
 	if err == nil {
 		c.Account = account
-		err = n.read(ctx, func(v *view) error { return v.messages(account, waiting) })
+		err = n.read(ctx, func(v *view) error {
+			last, err := v.lastWritten()
+			if err == nil {
+				err = v.messages(account, waiting)
+			}
+			if last.After(c.Clock.NotBy) {
+				c.Clock.NotBy = last
+			}
+			return err
+		})
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -67,6 +76,19 @@ func (l *loop) certificates(a *AccountFacts) (notBy time.Time) {
 	}
 	slices.Sort(a.Expired)
 	return notBy
+}
+
+// lastWritten is when the newest event was stored, by the clock of then.
+func (v *view) lastWritten() (time.Time, error) {
+	row, err := v.tx.LastEvent()
+	if err != nil || row == 0 {
+		return time.Time{}, err
+	}
+	e, err := v.tx.EventByRow(row)
+	if isNotFound(err) {
+		err = nil
+	}
+	return e.At, err
 }
 
 // queuedMost bounds how much of one device's queue is looked at.

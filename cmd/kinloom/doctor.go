@@ -29,7 +29,7 @@ func (a *app) doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Check everything, and say what to do about what is wrong", GroupID: groupNode, Args: between(0, 0),
 		Long: "Checks the home, its rights, the disk, the databases, the clock, the network and what the node knows of how it is reached. " +
-			"One line a check: OK, WARN or FAIL, what was found, and what to do. It works with a running node, without one, and where a " +
+			"One line a check: OK, WARN or FAIL, what was found, and what to do; where one fault hides another, the line says so. It works with a running node, without one, and where a " +
 			"home cannot be opened. Exit code 1 if a check failed.",
 		Example: "  kinloom doctor\n  kinloom doctor --json\n  kinloom doctor --listen /ip4/0.0.0.0/udp/4001/quic-v1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -119,15 +119,21 @@ func (a *app) openHome(ctx context.Context, where places, outside *node.Checkup)
 	} else {
 		config, err = node.Config{}, fs.ErrNotExist
 	}
-	if err == nil && !outside.Socket.Denied {
+	// Who is not let in by a node has no need to wait for it.
+	if err == nil && !(outside.Socket.Denied && node.LookAtHolder(where.home).Held) {
 		var n *node.Node
 		if n, err = openShortly(ctx, config); err == nil {
 			c := client.New(client.InProcess{Handler: api.New(n, api.Options{Version: version})})
 			all, asked := c.Doctor(ctx)
-			err = errors.Join(asked, n.Close())
-			if err == nil {
+			closed := n.Close()
+			if asked == nil {
+				whole := slices.ContainsFunc(all, func(f client.Finding) bool { return f.Check == "store" && f.Verdict == string(node.OK) })
+				if closed != nil && whole {
+					outside.Store = node.LookAtStore(ctx, config, closed)
+				}
 				return all, nil
 			}
+			err = errors.Join(asked, closed)
 		}
 	}
 	if ctx.Err() != nil {
@@ -136,11 +142,11 @@ func (a *app) openHome(ctx context.Context, where places, outside *node.Checkup)
 	if wrong, ok := errors.AsType[*usageError](err); ok {
 		return nil, wrong // of the passphrase file
 	}
-	outside.Home, outside.Holder, outside.Machine = node.LookAtHome(where.home), node.LookAtHolder(where.home), node.LookAtMachine()
-	outside.Clock = &node.ClockFacts{Now: time.Now()}
+	outside.Home, outside.Holder = node.LookAtHome(where.home), node.LookAtHolder(where.home)
+	outside.Machine, outside.Clock = node.LookAtMachine(), node.LookAtClock(where.home)
 	_, held := errors.AsType[*store.InUseError](err)
 	if err != nil && !held && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, node.ErrNoHome) {
-		outside.Store = node.LookFailed(err)
+		outside.Store = node.LookAtStore(ctx, config, err)
 	}
 	return nil, nil
 }
