@@ -105,7 +105,10 @@
 // dials the relays that its owner trusts, at the addresses that its owner has of them,
 // and everybody else through these; its gater refuses all else, whatever libp2p was
 // told. A relay that the other side names could be theirs, and so could the address that
-// they give of a relay: neither is dialled. FindRecordBy and PublishRecordBy keep what is
+// they give of a relay: neither is dialled. A relay at this machine's own
+// place would show its address, too: Elsewhere leaves out those that are known to be, and
+// before one is used, it has to say itself at which address it sees this machine, which
+// a router may have changed (sight.go). FindRecordBy and PublishRecordBy keep what is
 // looked up and published for them with servers of the owner's choice, because the one
 // who knows a point may have a server that waits for it. A veiled Net has a resource
 // manager of its own: nobody tells by what is used up there that two are one.

@@ -42,6 +42,8 @@ type p2pHost struct {
 	host.Host
 	local bool     // speaks to non-public addresses only
 	punch *puncher // nil: no holes are punched
+	// sights are those of a veiled host, nil of others.
+	sights *sights
 }
 
 // Close ends the host and what was added to it.
@@ -50,6 +52,9 @@ func (h *p2pHost) Close() error {
 		h.punch.Close()
 	}
 	err := h.Host.Close()
+	if h.sights != nil {
+		err = errors.Join(err, h.sights.close())
+	}
 	// What AutoNAT learned while it was closed may have started its service anew, which
 	// then runs for ever; the prober itself has ended by now.
 	if b, ok := h.Host.(interface{ GetAutoNat() autonat.AutoNAT }); ok && b.GetAutoNat() != nil {
@@ -137,6 +142,11 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 			return nil, errors.Join(err, lh.Close())
 		}
 		h.punch = punch
+	}
+	if s.veil != nil {
+		if h.sights, err = watchSights(lh); err != nil {
+			return nil, errors.Join(err, lh.Close())
+		}
 	}
 	lh.Network().Notify(notify)
 	if err := h.listen(s); err != nil {

@@ -55,7 +55,7 @@ type RelayTry struct {
 	Peer  peer.ID
 	At    time.Time
 	Again time.Time // not before
-	Err   error     // ErrRelayRefused, ErrRelayLeft, ErrNotSupported, or what went wrong on the way
+	Err   error     // ErrRelayRefused, ErrRelayLeft, ErrRelayHere, ErrNotSupported, or what went wrong on the way
 }
 
 // relays is the client side of the relay protocol. libp2p's AutoRelay is not used: it
@@ -385,11 +385,11 @@ func (n *Net) askRelay(ctx context.Context, h *p2pHost, relay peer.AddrInfo) {
 	if before != nil {
 		wait = min(2*before.Again.Sub(before.At), waitRelayMax)
 	}
-	if errors.Is(err, ErrNotSupported) {
+	if errors.Is(err, ErrNotSupported) || errors.Is(err, ErrRelayHere) {
 		wait = waitRelayMax
 	}
 	r.note(&RelayTry{Peer: relay.ID, At: now, Again: now.Add(wait), Err: err}, now)
-	over := held != nil && (errors.Is(err, ErrRelayRefused) || errors.Is(err, ErrNotSupported) || !now.Before(held.Until))
+	over := held != nil && (errors.Is(err, ErrRelayRefused) || errors.Is(err, ErrRelayHere) || errors.Is(err, ErrNotSupported) || !now.Before(held.Until))
 	if held != nil && !over {
 		held.renew = now.Add(wait)
 	}
@@ -409,6 +409,12 @@ func (n *Net) reserve(ctx context.Context, relay peer.AddrInfo) (*reservation, e
 	}
 	if path.Route == Relayed || n.cfg.Veiled && path.Route != Direct {
 		return nil, fmt.Errorf("relay: %w without another relay", ErrNoAddress)
+	}
+	if h := n.host(mainHost); n.cfg.Veiled && h != nil {
+		if err := h.apart(ctx, relay.ID, n.ownRelays()[relay.ID]); err != nil {
+			n.ClosePeer(relay.ID)
+			return nil, err
+		}
 	}
 	s, err := n.NewStream(ctx, relay.ID, proto.ProtoIDv2Hop)
 	if err != nil {

@@ -37,12 +37,15 @@ func (n *Net) throughRelays(ctx context.Context, h *p2pHost, p peer.ID, addrs []
 		}
 		delete(relays, relay) // each once
 		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, veilRelayTime)
+			defer cancel()
 			if h.Network().Connectedness(relay) != network.Connected {
-				ctx, cancel := context.WithTimeout(ctx, veilRelayTime)
-				defer cancel()
 				if err := h.dial(ctx, relay, at); err != nil {
 					return
 				}
+			}
+			if h.apart(ctx, relay, at) != nil {
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -99,9 +102,11 @@ func (h *hostGuard) mayDial(p peer.ID, a ma.Multiaddr) bool {
 func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
 
 // Elsewhere returns those of some nodes that have public addresses, with these alone,
-// and none of them at the same place as this machine, as far as that is known: what goes
-// over a node shows its address, which is this one's then. It does not know while there
-// is no main host.
+// and none of them at the same place as this machine: what goes over a node shows its
+// address, which is this one's then. Of IPv4 and IPv6 each counts only where this
+// machine's own public address is known; it does not know where none is, as at the start
+// behind a router, or while there is no main host. Through an HTTP proxy no address of
+// one's own is seen by anybody, and each node counts; see apart for those that relay.
 func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool) {
 	h := n.host(mainHost)
 	if h == nil {
@@ -111,17 +116,20 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool)
 	if h.punch != nil {
 		own = append(slices.Clone(own), h.punch.addrs(h)...)
 	}
-	here := make(map[netip.Prefix]bool)
+	here, kinds := make(map[netip.Prefix]bool), make(map[int]bool)
 	for _, a := range own {
 		if site, ok := siteOf(a); ok {
-			here[site] = true
+			here[site], kinds[site.Addr().BitLen()] = true, true
 		}
+	}
+	if len(here) == 0 && n.proxy == nil {
+		return nil, false
 	}
 	for _, node := range nodes {
 		at := peer.AddrInfo{ID: node.ID}
 		near := false
 		for _, a := range node.Addrs {
-			if site, ok := siteOf(a); ok && !isCircuit(a) {
+			if site, ok := siteOf(a); ok && !isCircuit(a) && (n.proxy != nil || kinds[site.Addr().BitLen()]) {
 				near = near || here[site]
 				at.Addrs = append(at.Addrs, a)
 			}
@@ -133,13 +141,17 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool)
 	return out, true
 }
 
-// siteOf is the part of a public address that the machines of one home share.
+// siteOf is the part of a public address that the machines of one home share: of IPv6
+// more than the one network that a machine sees, as a home is given several.
 func siteOf(a ma.Multiaddr) (netip.Prefix, bool) {
-	ip, ok := ipOf(a)
-	if !ok || !manet.IsPublicAddr(a) {
+	if a == nil || !manet.IsPublicAddr(a) {
 		return netip.Prefix{}, false
 	}
-	bits := 64
+	ip, ok := ipOf(a)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	bits := 48
 	if ip.Is4() {
 		bits = 32
 	}

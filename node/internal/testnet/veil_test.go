@@ -3,6 +3,7 @@ package testnet
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -112,20 +113,80 @@ func TestAskedByChosenServersOnly(t *testing.T) {
 	})
 }
 
-// TestElsewhere: a node at this machine's own address is none to hide behind.
+// TestElsewhere: a node at this machine's own address is none to hide behind, and as long
+// as that is not known, none is.
 func TestElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := New(t, 1, Options{})
-		a := start(t, n, 0, p2p.Config{NoDHT: true})
-		here, there, private := ma.StringCast("/ip4/8.0.0.1/tcp/443"), ma.StringCast("/ip4/8.0.1.1/tcp/443"), ma.StringCast("/ip4/192.168.1.2/tcp/443")
-		got, known := a.Elsewhere([]peer.AddrInfo{
-			{ID: "neighbour", Addrs: []ma.Multiaddr{there, here}},
-			{ID: "lan", Addrs: []ma.Multiaddr{private}},
-			{ID: "far", Addrs: []ma.Multiaddr{private, there}},
-			{ID: "relayed", Addrs: []ma.Multiaddr{there.Encapsulate(ma.StringCast("/p2p-circuit"))}},
+	const (
+		private = "/ip4/192.168.1.2/tcp/443"
+		v4, v6  = "/ip4/8.1.1.1/tcp/443", "/ip6/2a00:1:2:3::1/tcp/443"
+	)
+	for _, tc := range []struct {
+		name, own string
+		known     bool
+		nodes     [][]string
+		want      []string // addresses of those that are elsewhere
+	}{
+		{"IPv4", "/ip4/8.0.0.1/udp/4001/quic-v1", true, [][]string{
+			{v4, "/ip4/8.0.0.1/tcp/443"}, {private}, {private, v4}, {v4 + "/p2p-circuit"}, {v6}, {v6, "/ip4/8.0.0.2/tcp/443"},
+		}, []string{v4, "/ip4/8.0.0.2/tcp/443"}},
+		{"IPv6", "/ip6/2a00:9:9:1::1/udp/4001/quic-v1", true, [][]string{
+			{v6}, {v4}, {"/ip6/2a00:9:9:2::1/tcp/443"}, {"/ip6/2a00:9:8:1::1/tcp/443"},
+		}, []string{v6, "/ip6/2a00:9:8:1::1/tcp/443"}},
+		{"behind a router", "/ip4/192.168.1.7/udp/4001/quic-v1", false, [][]string{{v4}}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := New(t, 1, Options{})
+				n.HostAt(0, ma.StringCast(tc.own))
+				a := start(t, n, 0, p2p.Config{NoDHT: true})
+				var nodes []peer.AddrInfo
+				for i, addrs := range tc.nodes {
+					node := peer.AddrInfo{ID: peer.ID(rune('a' + i))}
+					for _, s := range addrs {
+						node.Addrs = append(node.Addrs, ma.StringCast(s))
+					}
+					nodes = append(nodes, node)
+				}
+				var got []string
+				out, known := a.Elsewhere(nodes)
+				for _, node := range out {
+					for _, at := range node.Addrs {
+						got = append(got, at.String())
+					}
+				}
+				if known != tc.known || !slices.Equal(got, tc.want) {
+					t.Errorf("%v, %v", got, known)
+				}
+			})
 		})
-		if !known || len(got) != 1 || got[0].ID != "far" || len(got[0].Addrs) != 1 || !got[0].Addrs[0].Equal(there) {
-			t.Errorf("%v, %v", got, known)
-		}
-	})
+	}
+}
+
+// TestVeilKeepsAwayFromHome: a relay that sees a veiled Net at its own address, or at one
+// of a private network, is at the same place. It is not used, whatever is known of this
+// machine's address, and nobody is told of it.
+func TestVeilKeepsAwayFromHome(t *testing.T) {
+	for name, own := range map[string]string{"at one address": "/ip4/8.7.7.7/udp/4002/quic-v1", "behind one router": "/ip4/192.168.1.7/udp/4001/quic-v1"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := New(t, 1, Options{Latency: 5 * time.Millisecond})
+				n.HostAt(0, ma.StringCast("/ip4/8.7.7.7/udp/4001/quic-v1"))
+				n.HostAt(1, ma.StringCast(own))
+				home := server(t, n, 0, p2p.Config{})
+				b, wb := walled(t, n, 3, p2p.Config{}, home)
+				wb.until(t, b, "a relay", time.Minute, hasRelay)
+				a := start(t, n, 1, p2p.Config{Veiled: true, Relays: known([]*up{home})})
+				time.Sleep(time.Minute)
+				if addrs := a.Addrs(); len(addrs) > 0 {
+					t.Errorf("it is found at %v", addrs)
+				}
+				if tries := a.RelayTries(); len(tries) != 1 || !errors.Is(tries[0].Err, p2p.ErrRelayHere) {
+					t.Errorf("tried %+v", tries)
+				}
+				if _, err := a.Dial(t.Context(), b.id, b.Addrs()); !errors.Is(err, p2p.ErrNoAddress) {
+					t.Errorf("dialled over it: %v", err)
+				}
+			})
+		})
+	}
 }
