@@ -124,8 +124,8 @@ type loop struct {
 	// parting are those who may reach this node by relays only since a moment: the main
 	// host has the key that they knew until part.
 	parting map[identity.PersonID]bool
-	ticks    int
-	hub      *hub // who waits for changes
+	ticks   int
+	hub     *hub // who waits for changes
 
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
