@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/store"
@@ -27,8 +29,9 @@ type account struct {
 	byRow    map[store.Row]*device
 	convs    map[event.ConversationID]*conversation
 	convRows map[store.Row]*conversation
-	recalled []*conversation     // whose rows were behind their events when they were loaded
-	offered  map[[32]byte]*share // how often invites were answered, by hash of the token
+	recalled []*conversation               // whose rows were behind their events when they were loaded
+	offered  map[[32]byte]*share           // how often invites were answered, by hash of the token
+	former   map[peer.ID]identity.PersonID // transport keys that devices of others had
 
 	secret    [32]byte // what this device's look-up records are made with; zero before the first start with a network
 	transport [32]byte // public key of the main host
@@ -111,6 +114,9 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 		return nil, err
 	}
 	if err := a.loadClosed(tx); err != nil {
+		return nil, err
+	}
+	if err := a.loadFormer(tx); err != nil {
 		return nil, err
 	}
 	if err := a.loadPlace(tx); err != nil {

@@ -49,6 +49,9 @@ func (n *Node) AddBootstrap(ctx context.Context, address string) (Bootstrap, err
 		if own, err := contact.ParseTransport([]byte(info.ID)); err == nil && own == l.acct.transport {
 			return usage("Give that of another node.", "this is the address of this node itself")
 		}
+		if c, ok := l.underAt(info.ID); ok {
+			return refused("Name another one.", "this is a server of %s, who may reach this node by relays only, and would show them where it is", l.acct.shown(c.Person))
+		}
 		at := slices.IndexFunc(known, func(k peer.AddrInfo) bool { return k.ID == info.ID })
 		switch {
 		case at >= 0:
@@ -125,10 +128,10 @@ func (n *Node) RemoveBootstrap(ctx context.Context, which string) error {
 	return err
 }
 
-// tellNamed tells the owner that a server of a person who is to know nothing of this node
-// (any more, or beyond the local network) stays a way into
-// the network, as the owner named it by hand.
-func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID) error {
+// tellNamed tells the owner what becomes of a server that they named by hand, of a person
+// who is to know nothing of this node (any more, or beyond the local network): it stays a
+// way into the network. That of somebody who may reach this node by relays only does not.
+func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID, under bool) error {
 	named, err := bootstraps(tx)
 	if err != nil {
 		return err
@@ -138,10 +141,13 @@ func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID) error {
 		return err
 	}
 	named = append(named, given...)
-	for _, d := range l.acct.devicesOf(p) {
-		id := peer.ID(d.Transport)
-		if len(id) > 0 && slices.ContainsFunc(named, func(i peer.AddrInfo) bool { return i.ID == id }) {
-			l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("A server of %s stays a way into the network, as you named it, and sees when this node is there. To leave it: kinloom bootstrap remove %s.", l.acct.shown(p), id)})
+	text := "A server of %s stays a way into the network, as you named it, and sees when this node is there. To leave it: kinloom bootstrap remove %s."
+	if under {
+		text = "A server of %s, which you named, is no way into the network any more: it would show them where this node is. To take it off the list: kinloom bootstrap remove %s."
+	}
+	for _, id := range l.transportsOf(p) {
+		if slices.ContainsFunc(named, func(i peer.AddrInfo) bool { return i.ID == id }) {
+			l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf(text, l.acct.shown(p), id)})
 		}
 	}
 	return nil

@@ -284,7 +284,7 @@ func (l *loop) shut(tx *store.Tx, p identity.PersonID, was bool) error {
 	if c, ok := l.acct.contacts[p]; ok && c.Ways == store.RelayOnly {
 		return l.raiseVeil(tx)
 	}
-	if err := l.tellNamed(tx, p); err != nil {
+	if err := l.tellNamed(tx, p, false); err != nil {
 		return err
 	}
 	return l.vanish(tx, p)

@@ -182,6 +182,9 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state 
 	if state, ok := log.Device(d.ID); len(d.Record) == 0 || ok && state.RecordHash == p.RecordHash { // or a newer one is here
 		d.Record = p.RecordBytes
 	}
+	if err := l.leaves(tx, &d, p.Transport.PeerID()); err != nil {
+		return nil, err
+	}
 	d.Static, d.Transport, d.Seen = p.Static, p.Transport.PeerID(), now
 	d.Addrs = nil
 	for _, a := range append(addrs, p.Addresses...) {

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
 	"github.com/kinloom/kinloom/node/p2p"
@@ -294,4 +296,12 @@ func (n *Node) Teach(ctx context.Context, p identity.PersonID, transport, addr [
 			l.touch(d)
 		}
 	})
+}
+
+// Carriers are the nodes that may carry for the veil.
+func (n *Node) Carriers() (out []peer.ID) {
+	for _, c := range n.edge.veilRelays() {
+		out = append(out, c.ID)
+	}
+	return out
 }

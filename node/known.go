@@ -24,7 +24,7 @@ type known struct {
 	relays   []peer.AddrInfo        // of those that relay
 	trusted  []peer.AddrInfo        // those of servers whose persons may reach this node by any way
 	owners   map[peer.ID]identity.PersonID
-	shunned  map[peer.ID]bool           // transports of those who must not know the main host, as they were known last
+	shunned  map[peer.ID]bool           // transports that those have, or had, who must not know the main host
 	hidden   map[peer.ID]bool           // those of them that must not even be dialled: of contacts by relays only
 	under    map[identity.DeviceID]bool // and their devices
 }
@@ -43,19 +43,19 @@ func (l *loop) knownNow() *known {
 		contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{},
 		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{},
 	}
-	for _, d := range l.acct.devices {
-		under := l.waysOf(d) == store.RelayOnly
-		if d.ID != l.acct.device && (l.refused(d) || l.waysOf(d) != store.AnyWay) {
-			for _, id := range [][]byte{d.Transport, d.LAN} {
-				if len(id) > 0 {
-					next.shunned[peer.ID(id)] = true
-					if under {
-						next.hidden[peer.ID(id)] = true
-					}
-				}
+	for _, c := range l.acct.contacts {
+		if c.State == store.Self || c.Trust != store.Blocked && c.State != store.Removed && c.Ways == store.AnyWay {
+			continue
+		}
+		for _, id := range l.transportsOf(c.Person) {
+			next.shunned[id] = true
+			if c.Ways == store.RelayOnly {
+				next.hidden[id] = true
 			}
 		}
-		if under {
+	}
+	for _, d := range l.acct.devices {
+		if l.waysOf(d) == store.RelayOnly {
 			next.under[d.ID] = true
 			continue // to all but the veil they are strangers
 		}

@@ -182,6 +182,9 @@ func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev
 		}
 		d.Records = seen
 	}
+	if err := l.leaves(tx, &d.Device, id); err != nil {
+		return err
+	}
 	d.Transport, d.Secret, d.Offers, d.Told = id, w.Secret, w.Offers, e.Clock.Time()
 	addrs := slices.DeleteFunc(slices.Clone(d.Addrs), func(a store.Address) bool { return a.Source != sourceLAN })
 	told := w.Addrs

@@ -2,6 +2,8 @@ package node_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,5 +62,66 @@ func TestRelayOnlyContactStaysAStrangerWhenSomebodyLeaves(t *testing.T) {
 			t.Errorf("Bob has %d waiting and %d devices online, %v", s.Queued, s.Online, err)
 		}
 		closeAll(t, ada, bob, carol)
+	})
+}
+
+// TestRelayOnlyContactsNamedServerIsNotUsed: the server of a contact who may reach Ada by
+// relays only is left alone although she named it, and she is told; under a key that its
+// owner's device has no more, after a restart and as a carrier of the veil, too. It is
+// not taken when it is named again.
+func TestRelayOnlyContactsNamedServerIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		relay := around(t, net, 0, "", "Relay", "server")
+		bob := around(t, net, 2, "", "Bob", "server", relay)
+		dir := t.TempDir()
+		ada := around(t, net, 1, dir, "Ada", "home", relay)
+		old := listensAt(t, bob)
+		if _, err := ada.AddBootstrap(ctx, old); err != nil {
+			t.Fatal(err)
+		}
+		befriend(ctx, t, bob, ada)
+		time.Sleep(time.Minute)
+		notices := ada.Watch()
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
+		if all := notices(); !slices.ContainsFunc(all, func(n node.Notice) bool { return strings.Contains(n.Text, "no way into the network any more") }) {
+			t.Errorf("Ada was told %+v", all)
+		}
+		time.Sleep(time.Minute)
+		quiet := net.Traffic(1, 2).Packets
+		silent := func(when string) {
+			t.Helper()
+			if c := net.Traffic(1, 2).Packets - quiet; c > 0 {
+				t.Errorf("%s: %d packets went from Ada to Bob's server", when, c)
+			}
+			quiet = net.Traffic(1, 2).Packets
+		}
+		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
+			t.Errorf("went %q", way)
+		}
+		silent("under the rule")
+		setWays(ctx, t, bob, "Ada", node.WaysRelay) // by which he gets another key
+		time.Sleep(20 * time.Second)
+		setWays(ctx, t, bob, "Ada", node.WaysAny)
+		time.Sleep(20 * time.Second)
+		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "with another key"); way != "relay" {
+			t.Errorf("went %q", way)
+		}
+		silent("once he has another key")
+		closeAll(t, ada)
+		ada = around(t, net, 1, dir, "", "home", relay)
+		time.Sleep(2 * time.Minute)
+		silent("after a restart")
+		if got := ada.Carriers(); len(got) != 1 || strings.Contains(old, got[0].String()) {
+			t.Errorf("the veil is carried by %v", got)
+		}
+		if _, err := ada.AddBootstrap(ctx, old); err == nil {
+			t.Error("his server may be named again")
+		} else {
+			wantKind(t, "his server", err, node.KindRefused, "by relays only")
+		}
+		closeAll(t, ada, bob, relay)
 	})
 }

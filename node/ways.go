@@ -69,7 +69,7 @@ func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 		case rule == store.LANOnly && before == store.RelayOnly:
 			return l.raiseVeil(tx) // of which they knew
 		case before == store.AnyWay:
-			if err := l.tellNamed(tx, c.Person); err != nil {
+			if err := l.tellNamed(tx, c.Person, false); err != nil {
 				return err
 			}
 			return l.vanish(tx, c.Person) // what they knew was good everywhere
@@ -90,6 +90,9 @@ func (l *loop) goUnder(tx *store.Tx, p identity.PersonID) error {
 		}
 	}
 	if err := l.unsay(tx, p); err != nil {
+		return err
+	}
+	if err := l.tellNamed(tx, p, true); err != nil {
 		return err
 	}
 	return l.vanish(tx, p)
