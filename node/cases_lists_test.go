@@ -48,6 +48,7 @@ var lanCases = []testedCase{
 	{"mDNS flood", "node/p2p", "TestMDNSFlood"},
 	{"mDNS flood", "node/p2p", "TestNeighboursAreNoServers"},
 	{"mDNS flood", "node/internal/testnet", "TestNeighbourAnnouncesForeignID"},
+	{"mDNS flood", "node", "TestForeignIDAtTheGreeter"},
 	{"loopback addresses of another host", "node/p2p", "TestLoopbackAddressesOfAnotherHost"},
 	{"loopback addresses of another host", "node/p2p", "TestMDNSRefusesOthersAddresses"},
 	{"key change at midnight during a transfer", "node", "TestKeyChangeAtMidnightDuringATransfer"},

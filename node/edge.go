@@ -325,47 +325,6 @@ func (e *edge) Found(info peer.AddrInfo) {
 	}
 }
 
-var errStranger = errors.New("no contact")
-
-// greet asks one neighbour who it is. A contact's device is known by its tag;
-// from then on its LAN host is one of the ways to it, and the first to be used.
-func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
-	pairs, err := e.n.pairs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(pairs) == 0 {
-		return nil, errStranger
-	}
-	ctx, cancel := context.WithTimeout(ctx, greetTime)
-	defer cancel()
-	if _, err := e.n.net.DialLAN(ctx, info.ID, info.Addrs); err != nil {
-		return nil, err
-	}
-	s, err := e.n.net.NewStream(ctx, info.ID, wire.Hello)
-	if err != nil {
-		return nil, err
-	}
-	channel, err := contact.StreamChannel(s)
-	if err != nil {
-		return nil, errors.Join(err, s.Reset())
-	}
-	g, err := contact.SayHello(ctx, s, contact.NewHelloDialer(contact.About{}, channel, pairs, e.n.cfg.Random))
-	if err == nil && !g.Known {
-		err = errStranger
-	}
-	if err != nil {
-		e.n.net.ClosePeer(info.ID)
-		return nil, err
-	}
-	e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.neighbour(tx, g.Device, info) }, reply: func(error) {}})
-	k, err := e.open(ctx, e.n.net, info.ID, info.Addrs)
-	if err == nil {
-		k.device, k.known = g.Device, true
-	}
-	return k, err
-}
-
 // serveHello answers a hello.
 func (e *edge) serveHello(ctx context.Context, s network.Stream) {
 	pairs, err := e.n.pairs(ctx)

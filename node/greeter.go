@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -9,6 +10,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/contact"
+	"github.com/kinloom/kinloom/protocol/wire"
 )
 
 const (
@@ -20,18 +25,36 @@ const (
 	greetsAtOnce = 8
 	// waitingAt is how many neighbours at one address wait, the newest.
 	waitingAt = 4
+	// failedEvery is when one is tried again at an address where they were not: anybody can
+	// announce anybody at an address of their own.
+	failedEvery = 30 * time.Second
+)
+
+var (
+	errStranger = errors.New("no contact")
+	errOther    = errors.New("found at another address")
 )
 
 // greeter chooses whom of those found on the LAN to say hello to. Anybody there can
 // announce neighbours who do not answer, and must not keep the others waiting.
 type greeter struct {
-	waiting   []peer.AddrInfo       // the newest last
-	busy      map[string]bool       // addresses at which somebody is greeted
-	strangers map[peer.ID]time.Time // when they were
+	waiting   []peer.AddrInfo         // the newest last
+	busy      map[string]bool         // addresses at which somebody is greeted
+	strangers map[peer.ID]time.Time   // when they were
+	failed    map[announced]time.Time // when there was no hello
 }
 
+// announced is who is said to be where. That they are not there says nothing of others
+// who say so, nor of them elsewhere.
+type announced struct {
+	id peer.ID
+	at string
+}
+
+func announcedAs(info peer.AddrInfo) announced { return announced{info.ID, addressOf(info)} }
+
 func newGreeter() *greeter {
-	return &greeter{busy: map[string]bool{}, strangers: map[peer.ID]time.Time{}}
+	return &greeter{busy: map[string]bool{}, strangers: map[peer.ID]time.Time{}, failed: map[announced]time.Time{}}
 }
 
 // addressOf is where a neighbour is: one announcement names one machine.
@@ -47,10 +70,14 @@ func addressOf(info peer.AddrInfo) string {
 // earliest: they may have become a contact.
 func (g *greeter) found(info peer.AddrInfo, now time.Time) {
 	maps.DeleteFunc(g.strangers, func(_ peer.ID, at time.Time) bool { return now.Sub(at) >= strangerEvery })
+	maps.DeleteFunc(g.failed, func(_ announced, at time.Time) bool { return now.Sub(at) >= failedEvery })
 	if _, asked := g.strangers[info.ID]; asked || len(info.Addrs) == 0 {
 		return
 	}
-	g.waiting = slices.DeleteFunc(g.waiting, func(w peer.AddrInfo) bool { return w.ID == info.ID })
+	if _, tried := g.failed[announcedAs(info)]; tried {
+		return
+	}
+	g.waiting = slices.DeleteFunc(g.waiting, func(w peer.AddrInfo) bool { return announcedAs(w) == announcedAs(info) })
 	at, same, oldest := addressOf(info), 0, -1
 	for i, w := range slices.Backward(g.waiting) {
 		if addressOf(w) == at {
@@ -82,21 +109,28 @@ func (g *greeter) next() (peer.AddrInfo, bool) {
 }
 
 // greeted notes how it went.
-func (g *greeter) greeted(info peer.AddrInfo, stranger bool, now time.Time) {
+func (g *greeter) greeted(info peer.AddrInfo, err error, now time.Time) {
 	delete(g.busy, addressOf(info))
-	if !stranger {
-		return
+	switch {
+	case errors.Is(err, errStranger):
+		remember(g.strangers, info.ID, now)
+	case err != nil:
+		remember(g.failed, announcedAs(info), now)
 	}
-	if len(g.strangers) >= strangersMax {
-		first := info.ID
-		for p, at := range g.strangers {
-			if first == info.ID || at.Before(g.strangers[first]) {
-				first = p
+}
+
+// remember notes k in place of the oldest where there are strangersMax.
+func remember[K comparable](table map[K]time.Time, k K, now time.Time) {
+	if len(table) >= strangersMax {
+		first := k
+		for other, at := range table {
+			if first == k || at.Before(table[first]) {
+				first = other
 			}
 		}
-		delete(g.strangers, first)
+		delete(table, first)
 	}
-	g.strangers[info.ID] = now
+	table[k] = now
 }
 
 // neighbours says hello to those found until ctx ends, and runs the links with those
@@ -118,7 +152,7 @@ func (e *edge) neighbours(ctx context.Context) error {
 			if a.err != nil {
 				e.n.cfg.Log.Debug("a neighbour is no contact, or did not answer", "peer", a.info.ID.ShortString(), "error", a.err)
 			}
-			g.greeted(a.info, a.err != nil, time.Now())
+			g.greeted(a.info, a.err, time.Now())
 		case <-ctx.Done():
 			return links.Wait()
 		}
@@ -133,4 +167,48 @@ func (e *edge) neighbours(ctx context.Context) error {
 			})
 		}
 	}
+}
+
+// greet asks one neighbour who it is. A contact's device is known by its tag;
+// from then on its LAN host is one of the ways to it, and the first to be used. Who is
+// announced at several addresses at once is said hello where they are, and by the limits of
+// the protocol once at a time.
+func (e *edge) greet(ctx context.Context, info peer.AddrInfo) (*link, error) {
+	pairs, err := e.n.pairs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(pairs) == 0 {
+		return nil, errStranger
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetTime)
+	defer cancel()
+	if _, err := e.n.net.DialLAN(ctx, info.ID, info.Addrs); err != nil {
+		return nil, err
+	}
+	if !e.n.net.ConnectedAt(info.ID, info.Addrs) {
+		return nil, errOther
+	}
+	s, err := e.n.net.NewStream(ctx, info.ID, wire.Hello)
+	if err != nil {
+		return nil, err
+	}
+	channel, err := contact.StreamChannel(s)
+	if err != nil {
+		return nil, errors.Join(err, s.Reset())
+	}
+	g, err := contact.SayHello(ctx, s, contact.NewHelloDialer(contact.About{}, channel, pairs, e.n.cfg.Random))
+	if err == nil && !g.Known {
+		err = errStranger
+	}
+	if err != nil {
+		e.n.net.ClosePeer(info.ID)
+		return nil, err
+	}
+	e.hand(change{apply: func(l *loop, tx *store.Tx) error { return l.neighbour(tx, g.Device, info) }, reply: func(error) {}})
+	k, err := e.open(ctx, e.n.net, info.ID, info.Addrs)
+	if err == nil {
+		k.device, k.known = g.Device, true
+	}
+	return k, err
 }

@@ -249,6 +249,27 @@ func (n *Net) Connected(p peer.ID) (Path, bool) {
 	return pathOf(c), true
 }
 
+// ConnectedAt reports whether a connection with p goes to the machine of one of addrs:
+// a dial there may have ended with one that was made elsewhere.
+func (n *Net) ConnectedAt(p peer.ID, addrs []ma.Multiaddr) bool {
+	for which := range n.hosts {
+		h := n.host(which)
+		if h == nil {
+			continue
+		}
+		for _, c := range h.Network().ConnsToPeer(p) {
+			ip, ok := ipOf(c.RemoteMultiaddr())
+			if ok && !c.IsClosed() && !isCircuit(c.RemoteMultiaddr()) && slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool {
+				at, ok := ipOf(a)
+				return ok && at == ip
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ClosePeer closes all connections with p.
 func (n *Net) ClosePeer(p peer.ID) {
 	for which := range n.hosts {

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -25,9 +26,16 @@ type events struct {
 	order  []peer.ID // of dirty
 	kicked []peer.ID
 	cuts   []peer.ID // whose connections over relays end
-	found  map[peer.ID]peer.AddrInfo
-	foundQ []peer.ID
+	found  map[sighting]peer.AddrInfo
+	foundQ []sighting
 	told   map[peer.ID]told // who was reported as connected
+}
+
+// sighting is who is said to be where: anybody can announce anybody, but at an address of
+// their own.
+type sighting struct {
+	id peer.ID
+	at netip.Addr
 }
 
 type told struct {
@@ -39,7 +47,7 @@ func newEvents() *events {
 	return &events{
 		wake:  make(chan struct{}, 1),
 		dirty: make(map[peer.ID]struct{}),
-		found: make(map[peer.ID]peer.AddrInfo),
+		found: make(map[sighting]peer.AddrInfo),
 		told:  make(map[peer.ID]told),
 	}
 }
@@ -86,14 +94,15 @@ func (e *events) cut(p peer.ID) {
 	e.signal()
 }
 
-// foundPeer queues a neighbour; a newer announcement replaces the one waiting.
-func (e *events) foundPeer(info peer.AddrInfo) {
+// foundPeer queues a neighbour; a newer announcement from there replaces the one waiting.
+func (e *events) foundPeer(info peer.AddrInfo, ip netip.Addr) {
+	key := sighting{info.ID, ip}
 	e.mu.Lock()
-	_, waiting := e.found[info.ID]
+	_, waiting := e.found[key]
 	if waiting || len(e.found) < maxFound {
-		e.found[info.ID] = info
+		e.found[key] = info
 		if !waiting {
-			e.foundQ = append(e.foundQ, info.ID)
+			e.foundQ = append(e.foundQ, key)
 		}
 	}
 	e.mu.Unlock()
@@ -144,10 +153,10 @@ func (e *events) next(n *Net) bool {
 		}
 		return true
 	case len(e.foundQ) > 0:
-		p := e.foundQ[0]
+		first := e.foundQ[0]
 		e.foundQ = e.foundQ[1:]
-		info := e.found[p]
-		delete(e.found, p)
+		info := e.found[first]
+		delete(e.found, first)
 		e.mu.Unlock()
 		if h != nil {
 			h.Found(info)
@@ -274,7 +283,7 @@ func (n *Net) foundOnLAN(info peer.AddrInfo) {
 	now := time.Now()
 	if ip, ok := ipOf(out.Addrs[0]); ok && n.guard.neighbour(ip, now) {
 		n.neighbours.add(out.ID, now)
-		n.events.foundPeer(out)
+		n.events.foundPeer(out, ip)
 	}
 }
 

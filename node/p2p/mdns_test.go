@@ -405,3 +405,19 @@ func TestLoopbackAddressesOfAnotherHost(t *testing.T) {
 		}
 	}
 }
+
+// TestSightingsAreKeptApart: an announcement of somebody at another address does not take
+// the place of one that waits.
+func TestSightingsAreKeptApart(t *testing.T) {
+	n, err := New(Config{Key: newKey(t), LAN: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newID(t)
+	for _, ip := range []string{"192.168.7.2", "192.168.7.3", "192.168.7.2"} {
+		n.foundOnLAN(peer.AddrInfo{ID: p, Addrs: at(netip.MustParseAddr(ip))})
+	}
+	if got := len(n.events.found); got != 2 || len(n.events.foundQ) != 2 {
+		t.Errorf("%d announcements wait, want one of each address", got)
+	}
+}
