@@ -2,12 +2,16 @@ package p2p
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 var (
@@ -26,9 +30,15 @@ type circuits struct {
 type circuitIn struct {
 	of    *circuits
 	since time.Time
+	from  peer.ID // who comes, as the relay says
 	peer  peer.ID // empty before the handshake
-	known bool    // a contact, or about to be one
+	known bool    // a contact, or about to be one; before the handshake if from is
+	gone  bool    // off the list
+	end   func()  // ends the connection at once
 }
+
+func (in *circuitIn) silent() bool   { return in.peer == "" && !in.known }
+func (in *circuitIn) stranger() bool { return in.peer != "" && !in.known }
 
 // relay notes that others may reach us over p, or no longer.
 func (g *guard) relay(p peer.ID, on bool) {
@@ -44,63 +54,84 @@ func (g *guard) relay(p peer.ID, on bool) {
 
 // arrive decides about a connection that somebody opens to us over a relay. Any peer
 // can play the relay and make up who comes; only those that we asked to relay are
-// heard. Where all places are taken, the stranger who has been there longest goes.
-func (g *guard) arrive(relay peer.ID, now time.Time) (*circuitIn, error) {
+// heard. These are believed who comes until the handshake shows it: they could as well
+// bring nobody, and strangers who never come to a handshake must not keep out a contact.
+// Where a place is needed, the one goes who has been there longest and is not known.
+func (g *guard) arrive(relay, from peer.ID, end func(), now time.Time) (*circuitIn, error) {
+	known := g.trusted(from)
 	g.mu.Lock()
 	c := g.relays[relay]
 	if c == nil {
 		g.mu.Unlock()
 		return nil, errGuardRelay
 	}
-	var goes peer.ID
-	full := len(c.all) >= MaxCircuitsRelay
-	if full {
-		goes = c.stranger(0)
-	}
-	if full && goes == "" || !c.arrive.take(now, CircuitRate, CircuitBurst) {
+	if !known && !c.arrive.take(now, CircuitRate, CircuitBurst) {
 		g.mu.Unlock()
 		return nil, errGuardCircuits
 	}
-	in := &circuitIn{of: c, since: now}
-	c.all = append(c.all, in)
-	g.mu.Unlock()
-	if goes != "" {
-		g.cut(goes)
+	goes := c.trim(MaxCircuitsFrom-1, func(in *circuitIn) bool { return in.peer == "" && in.from == from })
+	if !known {
+		goes = append(goes, c.trim(MaxCircuitsRelay/2-1, (*circuitIn).silent)...)
 	}
-	return in, nil
+	if n := len(c.all) - MaxCircuitsRelay + 1; n > 0 {
+		goes = append(goes, c.oldest(n, func(in *circuitIn) bool { return !in.known })...)
+	}
+	var in *circuitIn
+	err := errGuardCircuits
+	if len(c.all) < MaxCircuitsRelay {
+		in, err = &circuitIn{of: c, since: now, from: from, known: known, end: end}, nil
+		c.all = append(c.all, in)
+	}
+	g.mu.Unlock()
+	endAll(goes)
+	return in, err
 }
 
-// stranger takes the longest stranger off the list if there are more than keep of
-// them, and returns who that is. The caller holds mu.
-func (c *circuits) stranger(keep int) (oldest peer.ID) {
-	at, n := -1, 0
-	for i, in := range c.all {
-		if in.peer != "" && !in.known {
-			if at < 0 {
-				at = i
-			}
+// trim takes the oldest of those that match off the list until keep of them are left,
+// and returns them. The caller holds mu, and ends them without it.
+func (c *circuits) trim(keep int, match func(*circuitIn) bool) []*circuitIn {
+	n := -keep
+	for _, in := range c.all {
+		if match(in) {
 			n++
 		}
 	}
-	if at < 0 || n <= keep {
-		return ""
+	return c.oldest(n, match)
+}
+
+// oldest takes up to n that match off the list, those first who came first.
+func (c *circuits) oldest(n int, match func(*circuitIn) bool) (goes []*circuitIn) {
+	c.all = slices.DeleteFunc(c.all, func(in *circuitIn) bool {
+		if len(goes) >= n || !match(in) {
+			return false
+		}
+		in.gone = true
+		goes = append(goes, in)
+		return true
+	})
+	return goes
+}
+
+func endAll(goes []*circuitIn) {
+	for _, in := range goes {
+		in.end()
 	}
-	oldest = c.all[at].peer
-	c.all = slices.Delete(c.all, at, at+1)
-	return oldest
 }
 
 // came notes who it is, after the handshake: half of the places are for those who
 // are known.
-func (g *guard) came(in *circuitIn, p peer.ID) {
+func (g *guard) came(in *circuitIn, p peer.ID) error {
 	known := g.trusted(p)
 	g.mu.Lock()
 	in.peer, in.known = p, known
-	goes := in.of.stranger(MaxCircuitsRelay / 2)
+	goes := in.of.trim(MaxCircuitsRelay/2, (*circuitIn).stranger)
+	gone := in.gone
 	g.mu.Unlock()
-	if goes != "" {
-		g.cut(goes)
+	endAll(goes)
+	if gone {
+		return errGuardCircuits
 	}
+	return nil
 }
 
 // ended gives the place back.
@@ -121,68 +152,90 @@ func (g *guard) recognise(p peer.ID) {
 	}
 }
 
-// strangers takes those off the lists who had their time to say who they are.
-func (g *guard) strangers(now time.Time) (out []peer.ID) {
+// strangers ends those who had their time to become known.
+func (g *guard) strangers(now time.Time) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	var goes []*circuitIn
 	for _, c := range g.relays {
-		c.all = slices.DeleteFunc(c.all, func(in *circuitIn) bool {
-			over := in.peer != "" && !in.known && now.Sub(in.since) >= CircuitStranger
-			if over {
-				out = append(out, in.peer)
-			}
-			return over
-		})
+		goes = append(goes, c.oldest(len(c.all), func(in *circuitIn) bool {
+			return in.stranger() && now.Sub(in.since) >= CircuitStranger
+		})...)
 	}
-	return out
+	g.mu.Unlock()
+	endAll(goes)
 }
 
 // Recognise notes that p is about to be a contact, as who shows an invite: it may keep
 // its connection over a relay.
 func (n *Net) Recognise(p peer.ID) { n.guard.recognise(p) }
 
-// cutStrangers ends the connections over relays of those who have not become known.
-func (n *Net) cutStrangers(now time.Time) {
-	for _, p := range n.guard.strangers(now) {
-		n.cutCircuits(p)
-	}
-}
-
-// cutCircuits ends the connections that p has opened to us over relays.
-func (n *Net) cutCircuits(p peer.ID) {
-	h := n.host(mainHost)
-	if h == nil {
-		return
-	}
-	for _, c := range h.Network().ConnsToPeer(p) {
-		if c.Stat().Direction == network.DirInbound && isCircuit(c.RemoteMultiaddr()) {
-			n.log.Debug("a stranger's connection over a relay ended", "peer", short(p))
-			if err := c.Close(); err != nil {
-				n.log.Debug("close connection", "peer", short(p), "err", err)
-			}
-		}
-	}
-}
-
 // circuitEndpoint is what the resource manager is told of a connection over a relay.
 // By the address it would count all of them as the relay's own, against the bounds
 // of one address; loopback it does not count by address.
 var circuitEndpoint = ma.StringCast("/ip4/127.0.0.1/tcp/1")
 
-// openCircuit is OpenConnection for a connection over a relay.
-func (h *hostGuard) openCircuit(dir network.Direction, a ma.Multiaddr) (network.ConnManagementScope, error) {
+// openCircuit is OpenConnection for a connection that we open over a relay.
+func (h *hostGuard) openCircuit() (network.ConnManagementScope, error) {
 	if h.local {
 		return nil, errGuardPublic
 	}
-	if dir == network.DirOutbound {
-		return h.ResourceManager.OpenConnection(dir, false, circuitEndpoint)
+	return h.ResourceManager.OpenConnection(network.DirOutbound, false, circuitEndpoint)
+}
+
+// circuitListener is where those come who open connections to us over relays. The
+// resource manager is told no more than an address, and the relay has said who comes.
+type circuitListener struct {
+	*client.Listener
+	guard *hostGuard
+}
+
+// Accept implements transport.GatedMaListener.
+func (l *circuitListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, nil, err
+		}
+		c, ok := conn.(*client.Conn)
+		if !ok {
+			return nil, nil, errors.Join(fmt.Errorf("bug: circuit %T", conn), conn.Close())
+		}
+		in := &circuitConn{Conn: c}
+		in.close = sync.OnceValue(c.Close)
+		scope, err := l.guard.letIn(in)
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		return in, scope, nil
 	}
-	_, relay, _ := splitCircuit(a)
-	in, err := h.arrive(relay, time.Now())
+}
+
+// circuitConn is a connection over a relay that can be closed more than once: libp2p's
+// counts each time.
+type circuitConn struct {
+	*client.Conn
+	close func() error
+}
+
+// Close implements net.Conn.
+func (c *circuitConn) Close() error { return c.close() }
+
+// letIn is OpenConnection for a connection that somebody opens to us over a relay.
+func (h *hostGuard) letIn(c *circuitConn) (network.ConnManagementScope, error) {
+	if h.local {
+		return nil, errGuardPublic
+	}
+	_, relay, _ := splitCircuit(c.RemoteMultiaddr())
+	from := peer.ID("")
+	if a, ok := c.RemoteAddr().(*client.NetAddr); ok {
+		from, _ = peer.Decode(a.Remote) // who has no id is a stranger
+	}
+	in, err := h.arrive(relay, from, func() { _ = c.Close() }, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	scope, err := h.ResourceManager.OpenConnection(dir, false, circuitEndpoint)
+	scope, err := h.ResourceManager.OpenConnection(network.DirInbound, false, circuitEndpoint)
 	if err != nil {
 		h.ended(in)
 		return nil, err
@@ -202,8 +255,7 @@ func (s *circuitScope) SetPeer(p peer.ID) error {
 	if err := s.ConnManagementScope.SetPeer(p); err != nil {
 		return err
 	}
-	s.guard.came(s.in, p)
-	return nil
+	return s.guard.came(s.in, p)
 }
 
 // Done implements network.ConnManagementScope.

@@ -59,6 +59,9 @@ type Config struct {
 	// contacts may use of the relay is counted by it, so that a new key is no new share. It
 	// is called as Trusted is. Nil: each id is a person.
 	Owner func(peer.ID) string
+	// ContactBytes is what a contact may use of this node's relay in a day, by large
+	// limits. 0: ContactDayBytes.
+	ContactBytes int64
 	// Shunned reports whether a transport id is that of somebody who is not to know the
 	// main host, such as a person who was blocked: it is no server, relay or proxy of this
 	// node, unless the owner named it. It is called as Trusted is. Nil: nobody is.

@@ -64,14 +64,20 @@
 // A path over a relay has the route Relayed and its PeerID: the relay sees both ends.
 // Connections of others over a relay are let in only from relays that this node asked
 // to be one, at most MaxCircuitsRelay each; their number is not counted against the
-// relay's own address, nor their streams against its subnet. The relays that lead to a
+// relay's own address, nor their streams against its subnet. Strangers have half of the
+// places while they do not say who they are and half after it, each until the next one
+// needs it, and give way to those who are known. The relays that lead to a
 // peer are asked side by side, 5 s each (overrelay.go): one that has died shows late.
 //
 // A public home or server relays for others. Limits of circuit v2 are the same for
 // everybody, so there are two relays behind the one protocol: strangers have libp2p's
 // limits, and contacts (Config.Trusted) have slots of their own, 30 minutes a circuit
-// and 1 GiB a day. Who holds the reservation decides, not who dials. A contact that is
-// none any more gets no further circuit.
+// and 1 GiB a day. Who holds the reservation decides, not who dials; but one other person
+// or subnet uses a quarter of that GiB at most and those who are no contacts half, and
+// who has used that up, as the contact's own devices may all of it, has circuits with the
+// limits of strangers. A contact that is none any more gets no further circuit. To one
+// peer there are more circuits than it takes, and strangers open them at a bounded rate:
+// whom it has no place for, it decides itself.
 //
 // # The DHT
 //

@@ -25,7 +25,6 @@ type events struct {
 	dirty  map[peer.ID]struct{}
 	order  []peer.ID // of dirty
 	kicked []peer.ID
-	cuts   []peer.ID // whose connections over relays end
 	found  map[sighting]peer.AddrInfo
 	foundQ []sighting
 	told   map[peer.ID]told // who was reported as connected
@@ -84,16 +83,6 @@ func (e *events) kick(p peer.ID) {
 	e.signal()
 }
 
-// cut asks for the connections of p over relays to be closed.
-func (e *events) cut(p peer.ID) {
-	e.mu.Lock()
-	if len(e.cuts) < MaxConns {
-		e.cuts = append(e.cuts, p)
-	}
-	e.mu.Unlock()
-	e.signal()
-}
-
 // foundPeer queues a neighbour; a newer announcement from there replaces the one waiting.
 func (e *events) foundPeer(info peer.AddrInfo, ip netip.Addr) {
 	key := sighting{info.ID, ip}
@@ -120,12 +109,6 @@ func (e *events) next(n *Net) bool {
 		e.mu.Unlock()
 		n.log.Warn("peer disconnected: it opens streams without end", "peer", short(p))
 		n.ClosePeer(p)
-		return true
-	case len(e.cuts) > 0:
-		p := e.cuts[0]
-		e.cuts = e.cuts[1:]
-		e.mu.Unlock()
-		n.cutCircuits(p)
 		return true
 	case len(e.order) > 0:
 		p := e.order[0]

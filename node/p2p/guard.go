@@ -32,7 +32,6 @@ type guard struct {
 	found   map[netip.Addr]*bucket
 	lan     bucket        // of all found together
 	kick    func(peer.ID) // called without mu; must not block
-	cut     func(peer.ID) // the same, for connections over relays alone
 	trusted func(peer.ID) bool
 }
 
@@ -47,7 +46,6 @@ func newGuard(kick func(peer.ID)) *guard {
 		via:     make(map[peer.ID]peer.ID),
 		lan:     bucket{tokens: FoundBurst},
 		kick:    kick,
-		cut:     func(peer.ID) {},
 		trusted: func(peer.ID) bool { return true },
 	}
 }
@@ -113,11 +111,15 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		kick = true
 		return errGuardRate
 	}
-	b := bucketOf(g.peers, p, now, StreamRatePeer, StreamBurstPeer)
+	share := 1.0
+	if g.relays[p] != nil {
+		share = relayStreams
+	}
+	b := bucketOf(g.peers, p, now, share*StreamRatePeer, share*StreamBurstPeer)
 	if b == nil {
 		return errGuardRate
 	}
-	if !b.take(now, StreamRatePeer, StreamBurstPeer) {
+	if !b.take(now, share*StreamRatePeer, share*StreamBurstPeer) {
 		// A relay opens streams because strangers ask it to: it is refused and not banned.
 		if b.strikes >= StrikesToBan && g.relays[p] == nil {
 			g.ban(p, now)
@@ -126,7 +128,7 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		return errGuardRate
 	}
 	if prefix, ok := g.from[p]; ok {
-		share := 1.0
+		share = 1
 		if prefix == loopback {
 			share = loopbackStreams
 		}
@@ -241,7 +243,7 @@ func (h *hostGuard) Close() error { return nil }
 
 func (h *hostGuard) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
 	if isCircuit(endpoint) {
-		return h.openCircuit(dir, endpoint)
+		return h.openCircuit() // who comes is let in by letIn
 	}
 	if h.local && !isLocal(endpoint) {
 		return nil, errGuardPublic

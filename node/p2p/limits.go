@@ -53,14 +53,25 @@ const (
 	ConnRateLoopback  = 8
 	ConnBurstLoopback = 96
 
-	// MaxCircuitsRelay bounds connections that others open to us over one relay; an
-	// honest one allows 16 of a peer. CircuitRate is new ones per second over one relay
-	// after a burst of CircuitBurst. Half of them are for those who are known; a stranger
-	// has CircuitStranger to become known.
+	// MaxCircuitsRelay bounds connections that others open to us over one relay. Half of
+	// them at most are strangers' before the handshake, half are strangers' after it, and
+	// they give way to those who are known; MaxCircuitsFrom before the handshake are of one
+	// peer. A stranger has CircuitStranger to become known. CircuitRate is strangers' new
+	// ones per second over one relay after a burst of CircuitBurst: so even then each has a
+	// second for the handshake.
 	MaxCircuitsRelay = 16
+	MaxCircuitsFrom  = 2
 	CircuitStranger  = 15 * time.Second
-	CircuitRate      = 2
+	CircuitRate      = 8
 	CircuitBurst     = 32
+	// MaxCircuitsPeer bounds the circuits of one peer over our relay, at either end. It is
+	// twice what a node takes over one relay, so that the node chooses who goes and the
+	// relay does not refuse while one more comes. HopRateSubnet is circuits per second that
+	// strangers of one /24 or /48 may ask us for, after a burst of HopBurstSubnet; each costs
+	// the other side one of the streams that it takes from us.
+	MaxCircuitsPeer = 2 * MaxCircuitsRelay
+	HopRateSubnet   = 1
+	HopBurstSubnet  = 32
 
 	// MaxStreamsPeer bounds open streams of one peer in one direction. kinloom needs
 	// one per protocol, libp2p's identify two.
@@ -76,8 +87,10 @@ const (
 	StreamBurstPeer   = 64
 	StreamRateSubnet  = 32
 	StreamBurstSubnet = 256
-	// loopbackStreams is by how much more may come over the loopback than of a subnet.
+	// loopbackStreams is by how much more may come over the loopback than of a subnet, and
+	// relayStreams from a relay that we asked than of another peer: one for each who comes.
 	loopbackStreams = 4
+	relayStreams    = 4
 	// StrikesToBan is how many streams beyond its bucket a peer may try before it is
 	// disconnected, and refused for BanTime. A peer that ignores some dozens of
 	// refusals does it on purpose, and each may carry some 100 KiB that we read before
@@ -170,8 +183,8 @@ func libraryLimits() map[protocol.ID]Limits {
 		// One a connection, and a push when something changed.
 		identify.ID:     {Streams: MaxConnsIn, PerPeer: 4, StreamMemory: 16 << 10, Memory: 8 << 20},
 		identify.IDPush: {Streams: MaxConnsIn, PerPeer: 4, StreamMemory: 16 << 10, Memory: 8 << 20},
-		// A stream is a circuit on its way in or out: 16 of one peer by libp2p's relay, and
-		// as many by ours for contacts; some more are about to end.
+		// A stream is a circuit on its way in or out: MaxCircuitsPeer of one peer, and some
+		// more that are about to end.
 		relayproto.ProtoIDv2Hop:  {Streams: 512, PerPeer: 40, StreamMemory: 8 << 10, Memory: 8 << 20},
 		relayproto.ProtoIDv2Stop: {Streams: 512, PerPeer: 40, StreamMemory: 8 << 10, Memory: 8 << 20},
 		// One attempt a connection.

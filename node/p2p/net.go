@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -73,6 +74,7 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.ContactBytes = cmp.Or(cfg.ContactBytes, ContactDayBytes)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -92,7 +94,6 @@ func New(cfg Config) (*Net, error) {
 	}
 	n.events = newEvents()
 	n.guard = newGuard(n.events.kick)
-	n.guard.cut = n.events.cut
 	if cfg.Trusted != nil { // else nobody says who is known
 		n.guard.trusted = cfg.Trusted
 	}
@@ -376,7 +377,7 @@ func (n *Net) deliver(ctx context.Context) {
 				n.cfg.Handler.AddrsChanged()
 			}
 		}
-		n.cutStrangers(time.Now())
+		n.guard.strangers(time.Now())
 		for more := true; more && ctx.Err() == nil; {
 			more = n.events.next(n)
 		}

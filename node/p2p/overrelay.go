@@ -65,6 +65,15 @@ func addCircuits(h host.Host, upgrader transport.Upgrader) error {
 	return nil
 }
 
+// Listen implements transport.Transport.
+func (t *circuitTransport) Listen(ma.Multiaddr) (transport.Listener, error) {
+	g, ok := t.host.Network().ResourceManager().(*hostGuard)
+	if !ok {
+		return nil, errors.New("bug: a host without a guard")
+	}
+	return t.upgrader.UpgradeGatedMaListener(t, &circuitListener{t.Listener(), g}), nil
+}
+
 // Dial implements transport.Transport. A relay has 5 s to open the connection.
 func (t *circuitTransport) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
 	_, relay, _ := splitCircuit(a)

@@ -1,18 +1,13 @@
 package p2p
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -79,14 +74,29 @@ func TestArrivals(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	var kicked []peer.ID
 	g := newGuard(func(p peer.ID) { kicked = append(kicked, p) })
+	known := make(map[peer.ID]bool)
+	g.trusted = func(p peer.ID) bool { return known[p] }
 	relay := newID(t)
-	if _, err := g.arrive(relay, now); !errors.Is(err, errGuardRelay) {
+	end := func() {}
+	if _, err := g.arrive(relay, newID(t), end, now); !errors.Is(err, errGuardRelay) {
 		t.Errorf("a relay that nobody asked: %v", err)
 	}
 	g.relay(relay, true)
+	n := 0
+	for range 100 {
+		if in, err := g.arrive(relay, newID(t), end, now); err == nil {
+			n++
+			g.ended(in)
+		}
+	}
+	if n != CircuitBurst {
+		t.Errorf("%d strangers in the same instant, want %d", n, CircuitBurst)
+	}
 	var open []*circuitIn
 	for range 100 {
-		if in, err := g.arrive(relay, now); err == nil {
+		p := newID(t)
+		known[p] = true
+		if in, err := g.arrive(relay, p, end, now); err == nil {
 			open = append(open, in)
 		}
 	}
@@ -95,16 +105,6 @@ func TestArrivals(t *testing.T) {
 	}
 	for _, in := range open {
 		g.ended(in)
-	}
-	n := 0
-	for range 100 {
-		if in, err := g.arrive(relay, now); err == nil {
-			n++
-			g.ended(in)
-		}
-	}
-	if n != CircuitBurst-MaxCircuitsRelay {
-		t.Errorf("%d more in the same instant, want %d", n, CircuitBurst-MaxCircuitsRelay)
 	}
 
 	// Streams of those who came over it are counted together, and not against the
@@ -129,14 +129,20 @@ func TestArrivals(t *testing.T) {
 		t.Error("the relay's subnet pays for them:", err)
 	}
 	// A relay is told to open streams by others; it is not banned for it.
-	for range StreamBurstPeer + 2*StrikesToBan {
-		_ = g.stream(relay, now)
+	n = 0
+	for range 2 * relayStreams * StreamBurstPeer {
+		if g.stream(relay, now) == nil {
+			n++
+		}
+	}
+	if n != relayStreams*StreamBurstPeer {
+		t.Errorf("got %d streams of the relay, want %d", n, relayStreams*StreamBurstPeer)
 	}
 	if g.banned(relay, now) || len(kicked) > 0 {
 		t.Error("the relay is banned for what strangers make it do")
 	}
 	g.relay(relay, false)
-	if _, err := g.arrive(relay, now.Add(time.Hour)); err == nil {
+	if _, err := g.arrive(relay, newID(t), end, now.Add(time.Hour)); err == nil {
 		t.Error("the relay brings others after it was given up")
 	}
 }
@@ -147,17 +153,18 @@ func TestStrangersCircuitsGo(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	g := newGuard(nil)
 	var cut []peer.ID
-	g.cut = func(p peer.ID) { cut = append(cut, p) }
 	contact, relay := newID(t), newID(t)
 	g.trusted = func(p peer.ID) bool { return p == contact }
 	g.relay(relay, true)
 	come := func(p peer.ID) {
 		t.Helper()
-		in, err := g.arrive(relay, now)
+		in, err := g.arrive(relay, p, func() { cut = append(cut, p) }, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.came(in, p)
+		if err := g.came(in, p); err != nil {
+			t.Fatal(err)
+		}
 		now = now.Add(time.Second)
 	}
 	var strangers []peer.ID
@@ -170,94 +177,91 @@ func TestStrangersCircuitsGo(t *testing.T) {
 	}
 	come(contact)
 	g.recognise(strangers[len(strangers)-1]) // it has shown an invite
-	if got := g.strangers(now); len(got) != 0 {
-		t.Errorf("%d strangers go before their time", len(got))
+	cut = nil
+	if g.strangers(now); len(cut) != 0 {
+		t.Errorf("%d strangers go before their time", len(cut))
 	}
 	now = now.Add(CircuitStranger)
-	if got := g.strangers(now); len(got) != MaxCircuitsRelay/2-1 {
-		t.Errorf("%d strangers go after their time, want %d", len(got), MaxCircuitsRelay/2-1)
+	if g.strangers(now); len(cut) != MaxCircuitsRelay/2-1 {
+		t.Errorf("%d strangers go after their time, want %d", len(cut), MaxCircuitsRelay/2-1)
 	}
 	if got := len(g.relays[relay].all); got != 2 {
 		t.Errorf("%d stay, want the contact and who has shown an invite", got)
 	}
 }
 
-func TestContactsBytesOfADay(t *testing.T) {
-	s := &relayService{used: make(map[string]int64)}
-	p, q := string(newID(t)), string(newID(t))
-	day := time.Unix(1_700_000_000, 0)
-	if err := s.spend(p, ContactDayBytes, day); err != nil {
+// TestSilentCircuitsGo: who says nothing before the handshake takes half of the places
+// at most, two for one peer, and the oldest goes; who is known comes in whatever strangers
+// do, and is not ended by them.
+func TestSilentCircuitsGo(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	g := newGuard(nil)
+	contact, relay := newID(t), newID(t)
+	g.trusted = func(p peer.ID) bool { return p == contact }
+	g.relay(relay, true)
+	var ended []*circuitIn
+	come := func(p peer.ID) (in *circuitIn) {
+		in, err := g.arrive(relay, p, func() { ended = append(ended, in) }, now)
+		if err != nil {
+			return nil
+		}
+		return in
+	}
+	one := newID(t)
+	var its []*circuitIn
+	for range MaxCircuitsFrom + 1 {
+		its = append(its, come(one))
+	}
+	if c := g.relays[relay]; len(c.all) != MaxCircuitsFrom || !its[0].gone || its[1].gone {
+		t.Errorf("%d of one peer, want %d, and the first gone", len(c.all), MaxCircuitsFrom)
+	}
+	if err := g.came(its[0], one); err == nil {
+		t.Error("one that was ended comes in after all")
+	}
+	for range MaxCircuitsRelay/2 + 1 { // a half that has said who it is
+		p := newID(t)
+		if err := g.came(come(p), p); err != nil {
+			t.Error(err)
+		}
+	}
+	for come(newID(t)) != nil { // and as many as may that have not
+	}
+	c := g.relays[relay]
+	silent, strangers := 0, 0
+	for _, in := range c.all {
+		if in.silent() {
+			silent++
+		} else {
+			strangers++
+		}
+	}
+	if silent != MaxCircuitsRelay/2 || strangers != MaxCircuitsRelay/2 {
+		t.Errorf("%d silent and %d strangers, want %d of each", silent, strangers, MaxCircuitsRelay/2)
+	}
+	in := come(contact)
+	if in == nil || len(c.all) != MaxCircuitsRelay {
+		t.Fatalf("a contact does not come in: %d connections", len(c.all))
+	}
+	for range 100 {
+		now = now.Add(time.Second)
+		come(newID(t))
+	}
+	if err := g.came(in, contact); err != nil {
+		t.Error("strangers ended a contact's before the handshake:", err)
+	}
+	if len(c.all) > MaxCircuitsRelay {
+		t.Errorf("%d connections", len(c.all))
+	}
+	// A relay that lies about who comes gains nothing after the handshake.
+	liar := come(contact)
+	p := newID(t)
+	if err := g.came(liar, p); err != nil {
 		t.Error(err)
 	}
-	if err := s.spend(p, 1, day.Add(time.Minute)); !errors.Is(err, errDayBytes) {
-		t.Errorf("one byte more: %v", err)
-	}
-	if err := s.spend(q, 1, day); err != nil {
-		t.Error("another contact pays:", err)
-	}
-	if err := s.spend(p, 1, day.Add(24*time.Hour)); err != nil {
-		t.Error("the next day:", err)
-	}
-	if len(s.used) != 1 {
-		t.Errorf("%d counters, want those of the day", len(s.used))
+	if liar.known {
+		t.Error("a stranger is known by the name of another")
 	}
 }
-
-// TestContactsBytesWithAnotherKey: a contact's bytes of a day are the person's, whatever
-// keys the devices draw.
-func TestContactsBytesWithAnotherKey(t *testing.T) {
-	phone, next, other := newID(t), newID(t), newID(t)
-	owners := map[peer.ID]string{phone: "carol", next: "carol"}
-	n := &Net{cfg: Config{Trusted: func(peer.ID) bool { return true }, Owner: func(p peer.ID) string { return owners[p] }}}
-	s := &relayService{net: n, used: make(map[string]int64)}
-	now := time.Now()
-	if err := s.spend(n.owner(phone), ContactDayBytes, now); err != nil {
-		t.Fatal(err)
-	}
-	if (contactACL{s}).AllowConnect("", nil, next) {
-		t.Error("a new key of the same person has a new share")
-	}
-	if !(contactACL{s}).AllowConnect("", nil, other) {
-		t.Error("another contact pays for it")
-	}
-}
-
-func FuzzReadHop(f *testing.F) {
-	for _, msg := range []*pb.HopMessage{
-		{Type: pb.HopMessage_RESERVE.Enum()},
-		{Type: pb.HopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: "\x00\x24\x08\x01\x12\x20 12345678901234567890123456789012"})},
-	} {
-		var b bytes.Buffer
-		if err := util.NewDelimitedWriter(&b).WriteMsg(msg); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b.Bytes())
-	}
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := bytes.NewReader(append(b, "rest"...))
-		raw, msg, err := readHop(r)
-		if err != nil {
-			return
-		}
-		if len(raw) > relayMessage+2 || msg == nil || !bytes.HasPrefix(append(b, "rest"...), raw) {
-			t.Errorf("read %x of %x", raw, b)
-		}
-		// The relay reads the same again, and then the rest.
-		h := &hopStream{Stream: restStream{Reader: r}, head: bytes.NewReader(raw)}
-		all, err := io.ReadAll(h)
-		if err != nil || !bytes.Equal(all, append(b, "rest"...)) {
-			t.Errorf("again: %x, %v, want %x", all, err, b)
-		}
-	})
-}
-
-type restStream struct {
-	network.Stream
-	io.Reader
-}
-
-func (r restStream) Read(b []byte) (int, error) { return r.Reader.Read(b) }
 
 func TestProfiles(t *testing.T) {
 	for profile, want := range map[Profile]struct {
