@@ -49,7 +49,7 @@ type edge struct {
 	leaving atomic.Bool   // the main host gets another key in a moment: who knew it may still come by it
 
 	under    atomic.Pointer[p2p.Net] // the veil, nil if there is none
-	carriers atomic.Pointer[[]peer.AddrInfo]
+	carriers atomic.Pointer[carriers]
 }
 
 // dialRequest asks for a route to a device.

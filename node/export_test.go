@@ -305,3 +305,11 @@ func (n *Node) Carriers() (out []peer.ID) {
 	}
 	return out
 }
+
+// VeilRelays are the relays by which contacts of relays only reach a node.
+func VeilRelays(n *Node) []p2p.Relay {
+	if under := n.edge.under.Load(); under != nil {
+		return under.Reachability().Relays
+	}
+	return nil
+}

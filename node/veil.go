@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -309,8 +308,8 @@ func (u unveiled) AddrsChanged() {
 // of contacts, then servers that the owner named; none of them a contact who may reach
 // this node by relays only, or at this node's own address.
 func (e *edge) veilRelays() []peer.AddrInfo {
-	if all := e.carriers.Load(); all != nil {
-		return slices.Clone(*all)
+	if c := e.carriers.Load(); c != nil {
+		return slices.Clone(c.use)
 	}
 	return nil
 }
@@ -327,53 +326,6 @@ func (e *edge) avoid(id peer.ID) bool {
 func (e *edge) outdated(r dialRequest) bool {
 	k := e.known.Load()
 	return k != nil && r.rule != store.RelayOnly && k.under[r.device]
-}
-
-// chooseCarriers looks anew who they are.
-func (e *edge) chooseCarriers() {
-	k := e.known.Load()
-	if k == nil {
-		return
-	}
-	all := slices.Clone(k.trusted)
-	for _, s := range e.n.net.Book() {
-		if s.Source == p2p.FromUser {
-			all = append(all, s.Peer)
-		}
-	}
-	out, known := e.n.net.Elsewhere(all)
-	if !known {
-		return
-	}
-	seen := maps.Clone(k.shunned)
-	out = slices.DeleteFunc(out, func(s peer.AddrInfo) bool {
-		again := seen[s.ID]
-		seen[s.ID] = true
-		return again
-	})
-	out = out[:min(len(out), relaysMax)]
-	before := e.carriers.Swap(&out)
-	if n := e.under.Load(); n != nil && (before == nil || !slices.EqualFunc(*before, out, func(a, b peer.AddrInfo) bool { return a.String() == b.String() })) {
-		n.FindRelays()
-	}
-}
-
-// carries says whether a relay may be used towards contacts of the veil.
-func (e *edge) carries(relay peer.ID) bool {
-	return slices.ContainsFunc(e.veilRelays(), func(c peer.AddrInfo) bool { return c.ID == relay })
-}
-
-// veilTrouble says why contacts who may reach this node by relays only do not, and
-// what to do; nothing where they do, or the node has no network.
-func (n *Node) veilTrouble() string {
-	switch {
-	case n.net == nil:
-	case n.cfg.LANOnly:
-		return "this node speaks to the local network only, so no relay is reached"
-	case len(n.edge.veilPlaces()) == 0:
-		return "no relay of your own choosing is held, so they cannot reach this node: name a server (kinloom bootstrap add ADDRESS), or add a contact who runs one"
-	}
-	return ""
 }
 
 // veilPlaces are the addresses at which the veil is found now.

@@ -152,7 +152,7 @@ func showContact(w io.Writer, c client.Contact) {
 		fmt.Fprintf(w, "Devices\t%d, last seen %s\n", c.Devices, clock(c.LastSeen.Time))
 		fmt.Fprintf(w, "Reached\t%s\n", waysWords(c.Ways))
 		if c.Unreached != "" {
-			fmt.Fprintf(w, "\tnot now: %s\n", clean(c.Unreached, 200))
+			fmt.Fprintf(w, "\tnot now: %s\n", clean(c.Unreached, 600))
 		}
 		fmt.Fprintf(w, "Conversation\t%s\n", c.Conversation)
 	})

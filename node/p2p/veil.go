@@ -103,14 +103,15 @@ func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
 
 // Elsewhere returns those of some nodes that have public addresses, with these alone,
 // and none of them at the same place as this machine: what goes over a node shows its
-// address, which is this one's then. Of IPv4 and IPv6 each counts only where this
-// machine's own public address is known; it does not know where none is, as at the start
-// behind a router, or while there is no main host. Through an HTTP proxy no address of
-// one's own is seen by anybody, and each node counts; see apart for those that relay.
-func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool) {
+// address, which is this one's then. It says why the others are left out: ErrRelayHere,
+// or ErrNoAddress. Of IPv4 and IPv6 each counts only where this machine's own public
+// address is known; it does not know where none is, as at the start behind a router, or
+// while there is no main host. Through an HTTP proxy no address of one's own is seen by
+// anybody, and each node counts; see apart for those that relay.
+func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[peer.ID]error, known bool) {
 	h := n.host(mainHost)
 	if h == nil {
-		return nil, false
+		return nil, nil, false
 	}
 	own := n.hostAddrs(h)
 	if h.punch != nil {
@@ -123,8 +124,9 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool)
 		}
 	}
 	if len(here) == 0 && n.proxy == nil {
-		return nil, false
+		return nil, nil, false
 	}
+	left = make(map[peer.ID]error)
 	for _, node := range nodes {
 		at := peer.AddrInfo{ID: node.ID}
 		near := false
@@ -134,11 +136,16 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, known bool)
 				at.Addrs = append(at.Addrs, a)
 			}
 		}
-		if !near && len(at.Addrs) > 0 {
+		switch {
+		case near:
+			left[node.ID] = ErrRelayHere
+		case len(at.Addrs) == 0:
+			left[node.ID] = ErrNoAddress
+		default:
 			out = append(out, at)
 		}
 	}
-	return out, true
+	return out, left, true
 }
 
 // siteOf is the part of a public address that the machines of one home share: of IPv6

@@ -124,15 +124,16 @@ func TestElsewhere(t *testing.T) {
 		name, own string
 		known     bool
 		nodes     [][]string
+		here      int      // which is at this machine's place
 		want      []string // addresses of those that are elsewhere
 	}{
 		{"IPv4", "/ip4/8.0.0.1/udp/4001/quic-v1", true, [][]string{
 			{v4, "/ip4/8.0.0.1/tcp/443"}, {private}, {private, v4}, {v4 + "/p2p-circuit"}, {v6}, {v6, "/ip4/8.0.0.2/tcp/443"},
-		}, []string{v4, "/ip4/8.0.0.2/tcp/443"}},
+		}, 0, []string{v4, "/ip4/8.0.0.2/tcp/443"}},
 		{"IPv6", "/ip6/2a00:9:9:1::1/udp/4001/quic-v1", true, [][]string{
 			{v6}, {v4}, {"/ip6/2a00:9:9:2::1/tcp/443"}, {"/ip6/2a00:9:8:1::1/tcp/443"},
-		}, []string{v6, "/ip6/2a00:9:8:1::1/tcp/443"}},
-		{"behind a router", "/ip4/192.168.1.7/udp/4001/quic-v1", false, [][]string{{v4}}, nil},
+		}, 2, []string{v6, "/ip6/2a00:9:8:1::1/tcp/443"}},
+		{"behind a router", "/ip4/192.168.1.7/udp/4001/quic-v1", false, [][]string{{v4}}, -1, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -148,7 +149,12 @@ func TestElsewhere(t *testing.T) {
 					nodes = append(nodes, node)
 				}
 				var got []string
-				out, known := a.Elsewhere(nodes)
+				out, left, known := a.Elsewhere(nodes)
+				for i, node := range nodes {
+					if err := left[node.ID]; known && errors.Is(err, p2p.ErrRelayHere) != (i == tc.here) {
+						t.Errorf("%v: %v", node.Addrs, err)
+					}
+				}
 				for _, node := range out {
 					for _, at := range node.Addrs {
 						got = append(got, at.String())
