@@ -348,6 +348,11 @@ func (n *Node) AcceptRequest(ctx context.Context, who string) (Contact, error) {
 		if err := l.meetAgain(c.Person); err != nil {
 			return err
 		}
+		if c.Ways == store.RelayOnly {
+			if err := l.goBack(tx, c.Person); err != nil {
+				return err
+			}
+		}
 		return l.greet(tx, conv)
 	})
 }

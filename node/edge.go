@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type edge struct {
 
 	under    atomic.Pointer[p2p.Net] // the veil, nil if there is none
 	carriers atomic.Pointer[carriers]
+	called   sync.Map // the peer.ID of whom the owner calls by an invite at the moment
 }
 
 // dialRequest asks for a route to a device.

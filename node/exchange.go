@@ -172,6 +172,12 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state 
 		return nil, err
 	}
 	l.acct.contacts[person] = &next
+	if back && state == store.Accepted && next.Ways == store.RelayOnly {
+		l.parting[person] = l.net != nil
+		if err := l.goBack(tx, person); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.keepLog(tx, person, log); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ func (n *Node) dialInvite(ctx context.Context, invite contact.Invite) (p2p.Path,
 	}
 	// Whoever relays for the inviter is a way into the network, whether this works or not.
 	n.net.AddBootstrap(p2p.FromInvite, p2p.RelaysOf(addrs)...)
+	n.edge.called.Store(id, true)
+	defer n.edge.called.Delete(id)
 	path, err := n.net.Dial(ctx, id, addrs)
 	if err == nil {
 		s, err := n.net.NewStream(ctx, id, wire.Contact)

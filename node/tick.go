@@ -25,7 +25,7 @@ func (l *loop) tick(tx *store.Tx) error {
 	if l.told.waits && l.told.take(now) {
 		l.unplace()
 	}
-	if err := l.lowerVeil(tx, now, false); err != nil {
+	if err := l.keepVeil(tx, now, false); err != nil {
 		return err
 	}
 	for _, o := range l.acct.sessions.Tick(now) {

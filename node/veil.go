@@ -66,9 +66,12 @@ func (l *loop) raiseVeil(tx *store.Tx) error {
 	return nil
 }
 
-// lowerVeil ends the veil some time after the last contact who needed it, or at once.
-func (l *loop) lowerVeil(tx *store.Tx, now time.Time, atOnce bool) error {
+// keepVeil has a veil while a contact needs one, whatever made them need it, and ends it
+// some time after the last of them, or at once.
+func (l *loop) keepVeil(tx *store.Tx, now time.Time, atOnce bool) error {
 	switch {
+	case l.acct.veil == [32]byte{} && l.needsVeil():
+		return l.raiseVeil(tx)
 	case l.acct.veil == [32]byte{}:
 		return nil
 	case l.needsVeil():
@@ -89,7 +92,8 @@ func (l *loop) lowerVeil(tx *store.Tx, now time.Time, atOnce bool) error {
 
 // openVeil starts the veil of the last run, if it is still needed.
 func (l *loop) openVeil(tx *store.Tx) error {
-	if err := l.lowerVeil(tx, l.now(), true); err != nil || l.acct.veil == [32]byte{} {
+	before := l.acct.veil
+	if err := l.keepVeil(tx, l.now(), true); err != nil || l.acct.veil != before || before == [32]byte{} {
 		return err
 	}
 	raw, err := tx.Setting(settingVeil)
@@ -315,10 +319,13 @@ func (e *edge) veilRelays() []peer.AddrInfo {
 }
 
 // avoid says whether a transport is that of a contact who may reach this node by relays
-// only.
+// only, and is not called by an invite.
 func (e *edge) avoid(id peer.ID) bool {
-	k := e.known.Load()
-	return k != nil && k.hidden[id]
+	if k := e.known.Load(); k == nil || !k.hidden[id] {
+		return false
+	}
+	_, called := e.called.Load(id)
+	return !called
 }
 
 // outdated says whether a dial began when its device could be reached by any way, and
@@ -343,7 +350,8 @@ func (e *edge) veilPlaces() (out [][]byte) {
 }
 
 // mayCall refuses to answer an own invite, and that of a contact who may reach this
-// node by relays only: it would have it call where they say.
+// node by relays only: it would have it call where they say. Who was removed is called,
+// as the owner wants them back (goBack).
 func (n *Node) mayCall(ctx context.Context, invite contact.Invite) error {
 	if invite.Person == n.me.Hash16() {
 		return exchangeError(contact.ErrOwnInvite)
@@ -351,7 +359,7 @@ func (n *Node) mayCall(ctx context.Context, invite contact.Invite) error {
 	return n.read(ctx, func(v *view) error {
 		contacts, err := v.tx.Contacts()
 		for _, c := range contacts {
-			if c.Ways == store.RelayOnly && c.Person.Hash16() == invite.Person {
+			if c.Ways == store.RelayOnly && c.State != store.Removed && c.Person.Hash16() == invite.Person {
 				name := called(&c)
 				return refused("If they may learn its address: kinloom contact ways "+quoteName(name)+" any, then try again.", "%s may reach this node by relays only, and the invite would show them its address", name)
 			}

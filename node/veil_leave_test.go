@@ -125,3 +125,72 @@ func TestRelayOnlyContactsNamedServerIsNotUsed(t *testing.T) {
 		closeAll(t, ada, bob, relay)
 	})
 }
+
+// TestRelayOnlyContactReturns: who may reach Ada by relays only and was blocked, or
+// removed, for so long that the veil ended, is reached over the relay when she takes that
+// back; after a restart, too. Their invite is answered then, and the key that it showed
+// them is soon left.
+func TestRelayOnlyContactReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		relay := around(t, net, 0, "", "Relay", "server")
+		dir := t.TempDir()
+		ada, bob := around(t, net, 1, dir, "Ada", "client", relay), around(t, net, 2, "", "Bob", "client", relay)
+		befriend(ctx, t, ada, bob)
+		time.Sleep(10 * time.Second)
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
+		talk := func(when string) {
+			t.Helper()
+			quiet := net.Traffic(1, 2).Packets + net.Traffic(2, 1).Packets
+			for _, way := range []string{routeOf(ctx, t, ada, bob, "Bob", "Ada", when), routeOf(ctx, t, bob, ada, "Ada", "Bob", when)} {
+				if way != "relay" {
+					t.Errorf("%s went %q", when, way)
+				}
+			}
+			if all := net.Traffic(1, 2).Packets + net.Traffic(2, 1).Packets; all != quiet {
+				t.Errorf("%s: %d packets went between them", when, all-quiet)
+			}
+		}
+		talk("under the rule")
+		if _, err := ada.Block(ctx, "Bob"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Minute)
+		if _, err := ada.Unblock(ctx, "Bob"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		talk("unblocked")
+		closeAll(t, ada)
+		ada = around(t, net, 1, dir, "", "client", relay)
+		time.Sleep(time.Minute)
+		talk("after a restart")
+
+		if _, err := ada.RemoveContact(ctx, "Bob", false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Minute)
+		notices := ada.Watch()
+		_, main, _, err := ada.Placed(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ada.AddContact(ctx, link(ctx, t, bob, false), node.AddOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if all := notices(); !slices.ContainsFunc(all, func(n node.Notice) bool { return strings.Contains(n.Text, "while being added") }) {
+			t.Errorf("Ada was told %+v", all)
+		}
+		if c, err := ada.Contact(ctx, "Bob"); err != nil || c.Ways != node.WaysRelay {
+			t.Errorf("the rule is %q, %v", c.Ways, err)
+		}
+		time.Sleep(time.Minute)
+		talk("added again")
+		if _, next, _, err := ada.Placed(ctx); err != nil || next == main {
+			t.Errorf("the key that Bob was shown stays, %v", err)
+		}
+		closeAll(t, ada, bob, relay)
+	})
+}

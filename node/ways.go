@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -96,6 +97,14 @@ func (l *loop) goUnder(tx *store.Tx, p identity.PersonID) error {
 		return err
 	}
 	return l.vanish(tx, p)
+}
+
+// goBack puts somebody under the rule again who may reach this node by relays only, was
+// removed, and is a contact once more. They have seen this node while they were added.
+func (l *loop) goBack(tx *store.Tx, p identity.PersonID) error {
+	name := l.acct.shown(p)
+	l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("%s could see where this node is while being added. From now on they reach it by relays only, as you said before; to change that: kinloom contact ways %s any.", name, quoteName(name))})
+	return l.goUnder(tx, p)
 }
 
 // mayUse says whether a link runs by a way that a contact may be reached by.
