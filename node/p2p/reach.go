@@ -78,6 +78,7 @@ type reach struct {
 	reachable   []ma.Multiaddr
 	unreachable []ma.Multiaddr
 	symmetric   bool
+	mappings    map[peer.ID]mapping // of those who are connected
 	router      mapper
 	visited     bool // somebody came in from outside the networks of this machine
 }
@@ -92,7 +93,7 @@ func (r *reach) setRouter(m mapper) {
 func (r *reach) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.verdict, r.reachable, r.unreachable, r.symmetric, r.router, r.visited = "", nil, nil, false, nil, false
+	r.verdict, r.reachable, r.unreachable, r.symmetric, r.mappings, r.router, r.visited = "", nil, nil, false, nil, nil, false
 }
 
 // verdict is the profile's, or what others found.
@@ -165,7 +166,7 @@ func (n *Net) Reachability() Reachability {
 	n.reach.mu.Lock()
 	router := n.reach.router
 	visited := n.reach.visited
-	out.Symmetric = n.reach.symmetric
+	out.Symmetric = n.reach.symmetric || n.reach.dependent()
 	proven := slices.DeleteFunc(slices.Clone(public), func(a ma.Multiaddr) bool { return !ma.Contains(n.reach.reachable, a) })
 	n.reach.mu.Unlock()
 	switch {
@@ -240,7 +241,9 @@ func (n *Net) observe(e any) {
 		if slices.Contains(e.Protocols, proto.ProtoIDv2Hop) {
 			n.relays.offers(e.Peer)
 		}
-		return
+		if !r.maps(e) {
+			return
+		}
 	case lpevent.EvtPeerProtocolsUpdated:
 		if slices.Contains(e.Added, proto.ProtoIDv2Hop) {
 			n.relays.offers(e.Peer)
@@ -249,6 +252,9 @@ func (n *Net) observe(e any) {
 			return
 		}
 	case lpevent.EvtPeerConnectednessChanged:
+		if e.Connectedness == network.NotConnected {
+			r.unmaps(e.Peer)
+		}
 		if e.Connectedness == network.Connected || !n.relays.left(n, e.Peer) {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	lpevent "github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
@@ -131,5 +132,51 @@ func TestLANOnlyIsNotReachable(t *testing.T) {
 	}
 	if _, err := (&hostGuard{local: true}).OpenConnection(network.DirOutbound, false, relay); err == nil {
 		t.Error("a relay with a private address is let through")
+	}
+}
+
+// seenConn is a connection as an event has it.
+type seenConn struct {
+	network.Conn
+	local, remote string
+}
+
+func (c seenConn) LocalMultiaddr() ma.Multiaddr  { return ma.StringCast(c.local) }
+func (c seenConn) RemoteMultiaddr() ma.Multiaddr { return ma.StringCast(c.remote) }
+
+// TestSymmetricByFewObservers: two who are connected and see different ports are enough;
+// two who see the same, one alone, what came over TCP or from the own network is not.
+func TestSymmetricByFewObservers(t *testing.T) {
+	type told struct{ remote, observed string }
+	const a, b, c = "/ip4/45.1.0.1/udp/443/quic-v1", "/ip4/45.2.0.1/udp/443/quic-v1", "/ip4/45.3.0.1/udp/443/quic-v1"
+	seen := func(port string) string { return "/ip4/45.9.0.1/udp/" + port + "/quic-v1" }
+	for _, tc := range []struct {
+		name string
+		says []told
+		gone int // the first of them are not connected any more
+		want bool
+	}{
+		{"nobody", nil, 0, false},
+		{"one", []told{{a, seen("1001")}}, 0, false},
+		{"one address twice", []told{{a, seen("1001")}, {a, seen("1002")}}, 0, false},
+		{"two", []told{{a, seen("1001")}, {b, seen("1002")}}, 0, true},
+		{"two, and one left", []told{{a, seen("1001")}, {b, seen("1002")}}, 1, false},
+		{"a cone", []told{{a, seen("1001")}, {b, seen("1001")}}, 0, false},
+		{"a cone, and one who lies", []told{{a, seen("1001")}, {b, seen("1001")}, {c, seen("1003")}}, 0, false},
+		{"TCP", []told{{"/ip4/45.1.0.1/tcp/443", "/ip4/45.9.0.1/tcp/1"}, {"/ip4/45.2.0.1/tcp/443", "/ip4/45.9.0.1/tcp/2"}}, 0, false},
+		{"neighbours", []told{{"/ip4/192.168.1.2/udp/443/quic-v1", seen("1001")}, {"/ip4/192.168.1.3/udp/443/quic-v1", seen("1002")}}, 0, false},
+	} {
+		n := start(t, Config{Listen: []ma.Multiaddr{loopTCP}, Handler: newRecorder()})
+		for i, s := range tc.says {
+			n.observe(lpevent.EvtPeerIdentificationCompleted{
+				Peer: peer.ID(rune('a' + i)), Conn: seenConn{local: "/ip4/192.168.1.5/udp/4001/quic-v1", remote: s.remote}, ObservedAddr: ma.StringCast(s.observed),
+			})
+		}
+		for i := range tc.gone {
+			n.observe(lpevent.EvtPeerConnectednessChanged{Peer: peer.ID(rune('a' + i)), Connectedness: network.NotConnected})
+		}
+		if got := n.Reachability().Symmetric; got != tc.want {
+			t.Errorf("%s: symmetric %v, want %v", tc.name, got, tc.want)
+		}
 	}
 }
