@@ -29,6 +29,7 @@ func wallScenarios() []scenario {
 		{name: "cgnat-hairpin", what: "two homes behind one provider's NAT, which leads nothing back inside", bar: "up to delivered <= 30 s, 0 lost, twice, out of order", run: hairpin},
 		{name: "portal", what: "a router that answers every TCP connection with a login page", bar: "the doctor names it, and nothing is believed", run: portal},
 		{name: "udp-doctor", what: "a home whose router refuses UDP", bar: "the doctor names it", run: udpDoctor},
+		{name: "nat-doctor", what: "a symmetric NAT; the public nodes that are known are no relays", bar: "the doctor names it <= 60 s", run: natDoctor},
 	}
 }
 
@@ -170,4 +171,37 @@ func udpDoctor(ctx context.Context, l *lab) (outcome, error) {
 	}
 	f, err := ada.finding(ctx, "udp", "UDP is blocked")
 	return outcome{figure: fmt.Sprintf("after %.0f s: %.50s", time.Since(ada.began).Seconds(), f.Found), ok: err == nil}, err
+}
+
+// bystanders starts public nodes that do nothing for others.
+func bystanders(ctx context.Context, l *lab, n int) ([]*node, error) {
+	var all []*node
+	for i := range n {
+		all = append(all, l.public(fmt.Sprintf("public%d", i+1), fmt.Sprintf("45.%d.0.1", 220+i), fmt.Sprintf("2a01:%d::1", 220+i)).node())
+	}
+	if err := l.ready(); err != nil {
+		return nil, err
+	}
+	return all, together(all, func(n *node) error { return n.up(ctx, "--profile", "client") })
+}
+
+// natDoctor reads what a home says that is behind a symmetric NAT and finds no relay.
+func natDoctor(ctx context.Context, l *lab) (outcome, error) {
+	known, err := bystanders(ctx, l, 2)
+	if err != nil {
+		return outcome{}, err
+	}
+	ada := l.router("r", routing{nat: symmetric, inside: homeNet}, "45.10.0.1").host("ada").node()
+	if err := l.ready(); err != nil {
+		return outcome{}, err
+	}
+	if err := ada.up(ctx); err != nil {
+		return outcome{}, err
+	}
+	if err := ada.knows(ctx, known...); err != nil {
+		return outcome{}, err
+	}
+	f, err := ada.finding(ctx, "reach", "symmetric NAT")
+	took := time.Since(ada.began)
+	return outcome{figure: fmt.Sprintf("after %.0f s: %.50s…", took.Seconds(), f.Found), ok: err == nil && took <= time.Minute}, err
 }
