@@ -128,7 +128,10 @@ func (l *loop) unsay(tx *store.Tx, p identity.PersonID) error {
 		for _, o := range pending {
 			rows = append(rows, o.Row)
 			if d, ok := l.acct.byRow[o.Device]; ok {
-				d.queue.drop(rows)
+				d.queue.drop([]store.Row{o.Row})
+			}
+			if o.Seq > 0 {
+				l.acct.sessions.TakeBack(o.Session, []uint64{o.Seq})
 			}
 		}
 		if err := tx.GiveUp(rows, "not to be told any more"); err != nil {
@@ -138,7 +141,8 @@ func (l *loop) unsay(tx *store.Tx, p identity.PersonID) error {
 			return err
 		}
 	}
-	return nil
+	// Nor does what was said last count as told: the same may have to be said again.
+	return tx.DropControl(c.Row, l.acct.me, event.Reach, l.acct.device.String())
 }
 
 // hidden says whether a device must not find out by this link whose node is here. Whose

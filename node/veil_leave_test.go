@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/kinloom/kinloom/node"
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/protocol/contact"
@@ -192,5 +194,53 @@ func TestRelayOnlyContactReturns(t *testing.T) {
 			t.Errorf("the key that Bob was shown stays, %v", err)
 		}
 		closeAll(t, ada, bob, relay)
+	})
+}
+
+// TestRelayOnlyContactIsToldAgain: Ada takes back what she said of her veil before it
+// arrived, as Bob may reach her by any way again, and then puts him under the rule once
+// more: he is told of the veil, which is the same.
+func TestRelayOnlyContactIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		relay := around(t, net, 0, "", "Relay", "server")
+		ada, bob, carol := around(t, net, 1, "", "Ada", "client", relay), around(t, net, 2, "", "Bob", "client", relay), around(t, net, 3, "", "Carol", "client", relay)
+		befriend(ctx, t, ada, bob)
+		befriend(ctx, t, ada, carol)
+		time.Sleep(10 * time.Second)
+		setWays(ctx, t, ada, "Carol", node.WaysRelay) // so the veil is there
+		if way := routeOf(ctx, t, carol, ada, "Ada", "Carol", "hello"); way != "relay" {
+			t.Errorf("went %q", way)
+		}
+		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "hello"))
+		status, err := ada.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, others, err := carol.Placed(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		veil := string(others[status.Person].Transport)
+		net.Cut([]int{0, 1}, []int{2})
+		for range 2 {
+			setWays(ctx, t, ada, "Bob", node.WaysRelay)
+			time.Sleep(10 * time.Second)
+			setWays(ctx, t, ada, "Bob", node.WaysAny)
+		}
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
+		net.Heal()
+		time.Sleep(5 * time.Minute)
+		if _, _, others, err = bob.Placed(ctx); err != nil || string(others[status.Person].Transport) != veil {
+			t.Errorf("Bob knows %s, and Carol %s, %v", peer.ID(others[status.Person].Transport), peer.ID(veil), err)
+		}
+		for _, way := range []string{routeOf(ctx, t, ada, bob, "Bob", "Ada", "to Bob"), routeOf(ctx, t, bob, ada, "Ada", "Bob", "to Ada")} {
+			if way != "relay" {
+				t.Errorf("went %q", way)
+			}
+		}
+		closeAll(t, ada, bob, carol, relay)
 	})
 }

@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -196,6 +197,21 @@ func TestRelayOnlyTakesBack(t *testing.T) {
 				for _, e := range left {
 					if bytes.Contains(e.Raw, main) {
 						t.Errorf("her address is still there to be sent: %x", e.Raw)
+					}
+				}
+			}
+			to, err := tx.OutboxDevices()
+			if err != nil || len(to) > 1 {
+				return fmt.Errorf("something waits for %d devices: %w", len(to), err)
+			}
+			for _, d := range to {
+				waiting, err := tx.Outboxes(d, 0, 100)
+				if err != nil {
+					return err
+				}
+				for _, o := range waiting {
+					if e, err := tx.EventByRow(o.Event); err != nil || e.Deleted {
+						t.Errorf("what was taken back is still to be sent: %+v, %v", o, err)
 					}
 				}
 			}

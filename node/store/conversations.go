@@ -137,6 +137,16 @@ func (tx *Tx) SetControl(c Control) (won bool, err error) {
 	return err == nil && tx.affected() > 0, wrap("store a control event", err)
 }
 
+// DropControl forgets the latest control event of an author, type and key, as if there
+// had been none.
+func (tx *Tx) DropControl(conversation Row, p identity.PersonID, t event.Type, key string) error {
+	contact, err := tx.contactRow(p)
+	if err != nil {
+		return err
+	}
+	return wrap("forget a control event", tx.Exec("DELETE FROM control WHERE conversation = ? AND contact = ? AND type = ? AND key = ?", conversation, contact, t, key))
+}
+
 // Control gives the latest control event of an author, type and key, or
 // ErrNotFound.
 func (tx *Tx) Control(conversation Row, p identity.PersonID, t event.Type, key string) (Control, error) {

@@ -362,3 +362,40 @@ func TestClone(t *testing.T) {
 		}
 	})
 }
+
+// TestTakenBack: what the sender dropped before it arrived holds up nothing behind it,
+// in a session that was never answered neither, and is not asked for.
+func TestTakenBack(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		a, b := newSide(t, "alice", "1"), newSide(t, "bob", "1")
+		start(epoch0, a, b, false)
+		if answered {
+			b.open(epoch0, a.say(epoch0, b, "hello"))
+			a.open(epoch0, b.say(epoch0, a, "hello"))
+		}
+		var items []Sealed
+		for _, x := range numbered("", 40) {
+			items = append(items, a.seal(epoch0, b, x))
+		}
+		var seqs []uint64
+		for _, i := range items[1:39] { // longer than a gap that is passed
+			seqs = append(seqs, i.Seq)
+		}
+		a.m.TakeBack(items[0].Session, append(seqs, 1000))
+		a.save()
+		a.restart()
+		var got []string
+		for _, c := range a.cells(epoch0, b, items) {
+			o := b.open(epoch0, c)
+			got = append(got, texts(o)...)
+			if len(o.Gaps) > 0 {
+				t.Errorf("asked for %+v", o.Gaps)
+			}
+		}
+		wantTexts(t, fmt.Sprint("answered ", answered), got, "1", "40")
+		a.open(epoch0, b.cell(epoch0, a))
+		if s := a.session(t, b); len(s.Voided) != 0 {
+			t.Errorf("still void: %v", s.Voided)
+		}
+	}
+}

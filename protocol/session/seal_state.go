@@ -324,6 +324,23 @@ func (m *Machine) Abandon(now time.Time, dev identity.DeviceID, session ID) bool
 	return true
 }
 
+// TakeBack voids own seqs of a session: the caller has dropped their content, and the
+// peer is told not to wait for it. What came there already stays there. It belongs into
+// the commit of what drops them.
+func (m *Machine) TakeBack(session ID, seqs []uint64) {
+	s := m.sessions[session]
+	if s == nil {
+		return
+	}
+	r := runsOf(seqs).without(func(seq uint64) bool { return seq == 0 || seq > s.Sent || s.Acked.Covers(seq) })
+	if len(r) == 0 {
+		return
+	}
+	s.Voided, s.Owes = s.Voided.union(r), true
+	m.touch(s)
+	m.note(s)
+}
+
 // fill appends items and control in order of seq. The first item always finds
 // room; control that does not is left for the next cell.
 func (s *sess) fill(b []byte, room int, items []Sealed) (out []byte, n int, err error) {
