@@ -315,6 +315,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		if trouble := n.veilTrouble(); trouble != "" && l.needsVeil() {
 			s.Warnings = append(s.Warnings, "For contacts who may reach this node by relays only: "+trouble+".")
 		}
+		if len(l.parting) > 0 {
+			s.Warnings = append(s.Warnings, "Who may reach this node by relays only since a moment is not parted from it yet: "+notParted+".")
+		}
 		s.Warnings = append(append(s.Warnings, l.warnings...), l.alarms...)
 	})
 	s.LastCrash = lastCrash(n.cfg.Dir)

@@ -175,11 +175,14 @@ func (l *loop) part() {
 	}
 }
 
+// notParted says why somebody under the rule may still be connected without a relay.
+const notParted = "the key that they knew answers until another one takes its place"
+
 // partTime bounds the wait for that.
 const partTime = 2 * rekeyAgain
 
 // parted waits until a person is not connected any more by a way that is forbidden, and
-// cannot be.
+// cannot be. That it is not so in time is an error: the rule stands, and it goes on.
 func (n *Node) parted(ctx context.Context, p identity.PersonID) error {
 	ctx, cancel := context.WithTimeout(ctx, partTime)
 	defer cancel()
@@ -193,13 +196,16 @@ func (n *Node) parted(ctx context.Context, p identity.PersonID) error {
 				left = left || ok && k.known && d.Person == p && !l.mayUse(l.waysOf(d), k)
 			}
 		})
-		if err != nil || !left {
+		switch {
+		case err == nil && !left:
+			return nil
+		case err != nil && ctx.Err() == nil:
 			return err
 		}
 		select {
 		case <-turned:
 		case <-ctx.Done():
-			return nil // it goes on
+			return &Error{Kind: KindTimeout, Text: "the rule stands, but this node is not parted from them yet: " + notParted, Next: "It goes on by itself; see when it is done: kinloom status."}
 		case <-n.ended:
 			return ErrClosed
 		}

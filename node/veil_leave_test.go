@@ -244,3 +244,30 @@ func TestRelayOnlyContactIsToldAgain(t *testing.T) {
 		closeAll(t, ada, bob, carol, relay)
 	})
 }
+
+// TestRelayOnlyContactIsNotPartedYet: where the wait for the old connections ends before
+// they do, that is no success; the rule stands, status warns until it is done.
+func TestRelayOnlyContactIsNotPartedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := around(t, net, 1, "", "Ada", "client"), around(t, net, 2, "", "Bob", "client")
+		befriend(t.Context(), t, ada, bob)
+		time.Sleep(10 * time.Second)
+		short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		c, err := ada.SetWays(short, "Bob", node.WaysRelay)
+		if err == nil || c.Ways != node.WaysRelay {
+			t.Errorf("before they are parted: %+v, %v", c, err)
+		} else {
+			wantKind(t, "not parted", err, node.KindTimeout, "not parted")
+		}
+		for _, want := range []bool{true, false} {
+			s, err := ada.Status(t.Context())
+			if got := strings.Contains(strings.Join(s.Warnings, " "), "not parted"); err != nil || got != want {
+				t.Errorf("status warns %q, want that they are not parted: %v, %v", s.Warnings, want, err)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		closeAll(t, ada, bob)
+	})
+}

@@ -33,7 +33,7 @@ func waysName(w store.Ways) string { return cmp.Or(waysNames[w], WaysAny) }
 // one: WaysAny, WaysRelay or WaysLAN. Who is given less than before knows where this
 // node was, and not where it will be: its transport key changes for all, and open
 // invites end. With WaysRelay it returns when the connections without a relay have
-// ended, a few seconds later.
+// ended, a few seconds later, or with an error of KindTimeout besides the contact.
 func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 	var rule store.Ways
 	known := false
