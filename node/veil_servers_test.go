@@ -81,9 +81,9 @@ func TestRelayOnlyRecordsGoByOwnServers(t *testing.T) {
 	})
 }
 
-// TestRelayOnlyContactsNamedServerIsNotUsed: the server of a contact who may reach Ada by
-// relays only carries for her neither where she named it herself.
-func TestRelayOnlyContactsNamedServerIsNotUsed(t *testing.T) {
+// TestRelayOnlyContactsGivenServerIsNotUsed: the server of a contact who may reach Ada by
+// relays only does not carry for her where she was started with it, either.
+func TestRelayOnlyContactsGivenServerIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
