@@ -40,10 +40,9 @@ var defaultListen = []ma.Multiaddr{
 // p2pHost is one libp2p host with what we need to know about it.
 type p2pHost struct {
 	host.Host
-	local bool     // speaks to non-public addresses only
-	punch *puncher // nil: no holes are punched
-	// sights are those of a veiled host, nil of others.
-	sights *sights
+	local  bool     // speaks to non-public addresses only
+	punch  *puncher // nil: no holes are punched
+	sights *sights  // nil: of a host of the LAN
 }
 
 // Close ends the host and what was added to it.
@@ -143,7 +142,7 @@ func openHost(s hostSpec, rm network.ResourceManager, g *guard, notify network.N
 		}
 		h.punch = punch
 	}
-	if s.veil != nil {
+	if !s.local {
 		if h.sights, err = watchSights(lh); err != nil {
 			return nil, errors.Join(err, lh.Close())
 		}

@@ -66,6 +66,13 @@ func (s *sights) note(c network.Conn, at ma.Multiaddr) {
 	s.news = make(chan struct{})
 }
 
+// by returns where the other side of a connection sees this one, nil if it has not said.
+func (s *sights) by(c network.Conn) ma.Multiaddr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[c]
+}
+
 // wait returns where the other side of a connection sees this one, when it has said so.
 func (s *sights) wait(ctx context.Context, c network.Conn) (ma.Multiaddr, error) {
 	for {

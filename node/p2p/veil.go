@@ -105,8 +105,8 @@ func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
 // and none of them at the same place as this machine: what goes over a node shows its
 // address, which is this one's then. It says why the others are left out: ErrRelayHere,
 // or ErrNoAddress. Of IPv4 and IPv6 each counts only where this machine's own public
-// address is known; it does not know where none is, as at the start behind a router, or
-// while there is no main host. Through an HTTP proxy no address of one's own is seen by
+// address is known, be it by what one of the nodes says; it does not know where none is,
+// as at the start behind a router, or while there is no main host. Through an HTTP proxy no address of one's own is seen by
 // anybody, and each node counts; see apart for those that relay.
 func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[peer.ID]error, known bool) {
 	h := n.host(mainHost)
@@ -116,6 +116,11 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[pe
 	own := n.hostAddrs(h)
 	if h.punch != nil {
 		own = append(slices.Clone(own), h.punch.addrs(h)...)
+	}
+	for _, node := range nodes { // a stranger could lie
+		if c := h.conn(node.ID); c != nil && h.sights != nil && !isCircuit(c.RemoteMultiaddr()) {
+			own = append(slices.Clone(own), h.sights.by(c))
+		}
 	}
 	here, kinds := make(map[netip.Prefix]bool), make(map[int]bool)
 	for _, a := range own {
