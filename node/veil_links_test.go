@@ -1,0 +1,166 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/kinloom/kinloom/node/internal/testnet"
+	"github.com/kinloom/kinloom/node/store"
+	"github.com/kinloom/kinloom/protocol/dm"
+	"github.com/kinloom/kinloom/protocol/session"
+	"github.com/kinloom/kinloom/protocol/wire"
+)
+
+// tapped is a stream that keeps what is read from it.
+type tapped struct {
+	network.Stream
+	read bytes.Buffer
+}
+
+func (s *tapped) Read(b []byte) (int, error) {
+	n, err := s.Stream.Read(b)
+	s.read.Write(b[:n])
+	return n, err
+}
+
+// deaf takes what comes and does nothing about it.
+type deaf struct{}
+
+func (deaf) Cell(context.Context, []byte) error            { return nil }
+func (deaf) Nack(wire.CellID, wire.Code)                   {}
+func (deaf) WantBundle(context.Context) (dm.Bundle, error) { return dm.Bundle{}, errors.New("no") }
+func (deaf) Bundle(dm.Bundle)                              {}
+
+// told opens a dm stream at a host from that of n, sends a cell there, asks for keys, and
+// gives every byte of the answer and when the stream ended.
+func told(t *testing.T, n *Node, id peer.ID, addr multiaddr.Multiaddr, cell []byte) string {
+	t.Helper()
+	if _, err := n.net.Dial(t.Context(), id, []multiaddr.Multiaddr{addr}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := n.net.NewStream(t.Context(), id, wire.DM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := &tapped{Stream: s}
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	begin := time.Now()
+	c := dm.New(tap, deaf{}, dm.Config{Dialer: true, Known: true})
+	if err := errors.Join(c.Send(ctx, [][]byte{cell}), c.WantBundle()); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Run(ctx)
+	return fmt.Sprintf("%x, for %v", tap.read.Bytes(), time.Since(begin))
+}
+
+// TestRelayOnlyContactIsToldWhatStrangersAre: at the main host a contact who may reach
+// Ada by relays only gets byte for byte what a stranger does, though he comes with the
+// transport key that she knows and a cell that would open; of one that shows a renewed
+// certificate nothing is asked.
+func TestRelayOnlyContactIsToldWhatStrangersAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob, eve := alone(t, net, 1, "Ada"), alone(t, net, 2, "Bob"), alone(t, net, 3, "Eve")
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		if _, err := ada.SetWays(t.Context(), "Bob", WaysRelay); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		var cell []byte
+		at(t, bob, ada, func(l *loop, d *device) {
+			s, ok := l.acct.sessions.Current(l.now(), d.ID)
+			if !ok {
+				return
+			}
+			cell, _, _ = l.acct.sessions.Pack(l.now(), d.ID, s.Session, nil, wire.Padme)
+		})
+		if len(cell) == 0 {
+			t.Fatal("Bob has no session with Ada")
+		}
+		main, _ := ada.net.PeerIDs()
+		addr := ada.net.Addrs()[0]
+		asked := make(chan bool, 1)
+		time.AfterFunc(20*time.Second, func() { // while Bob's stream is there
+			him, _ := bob.net.PeerIDs()
+			seen := false
+			_ = ada.ask(t.Context(), func(l *loop) {
+				for k := range l.links {
+					if k.peer == him && !k.veiled {
+						d := l.acct.devices[bob.device]
+						seen = !k.known && !l.unknown(cellIn{cell: cell, link: k}, &session.UnknownDevice{Device: d.ID})
+					}
+				}
+			})
+			asked <- seen
+		})
+		his := told(t, bob, main, addr, cell)
+		if !<-asked {
+			t.Error("Ada knows whose stream it is, or asks for his news")
+		}
+		hers := told(t, eve, main, addr, cell)
+		if his != hers {
+			t.Errorf("Bob is told %s, and a stranger %s", his, hers)
+		}
+		closed(t, ada, bob, eve)
+	})
+}
+
+// TestDialOfBeforeTheRuleEnds: a dial that began when its device could be reached by any
+// way goes nowhere once it may be by relays only, and a link of before ends with part.
+func TestDialOfBeforeTheRuleEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob, eve := alone(t, net, 1, "Ada"), alone(t, net, 2, "Bob"), alone(t, net, 3, "Eve")
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		var before *link
+		at(t, ada, bob, func(l *loop, d *device) {
+			before = d.queue.link
+			l.acct.contacts[d.Person].Ways = store.RelayOnly
+			l.tellKnown()
+			l.part()
+		})
+		if before == nil || !before.stale.Load() {
+			t.Error("the link of before goes on, or there was none")
+		}
+		elsewhere, _ := eve.net.PeerIDs() // a key of his that Ada does not know
+		ways := []dialWay{{transport: []byte(elsewhere), addr: eve.net.Addrs()[0]}}
+		if _, err := ada.edge.try(t.Context(), dialRequest{device: bob.device, rule: store.AnyWay, ways: ways}, ways); !errors.Is(err, errNoVeil) {
+			t.Errorf("a dial of before: %v", err)
+		}
+		if c := net.Traffic(1, 3).Packets; c > 0 {
+			t.Errorf("%d packets went there", c)
+		}
+		closed(t, ada, bob, eve)
+	})
+}
+
+// TestAllows: which addresses may be used with whom.
+func TestAllows(t *testing.T) {
+	const relay = "/ip4/8.0.0.1/udp/4001/quic-v1/p2p/12D3KooWLpzASfMWPFMcA4JWx5SsXejw81Q3Jz1rT64actgsTPhn/p2p-circuit"
+	for _, tc := range []struct {
+		addr           string
+		any, over, lan bool
+	}{
+		{"/ip4/8.0.0.1/udp/4001/quic-v1", true, false, false},
+		{"/ip4/192.168.1.7/udp/4001/quic-v1", true, false, true},
+		{relay, true, true, false},
+		{"/ip4/192.168.1.7/udp/4001/quic-v1/p2p/12D3KooWLpzASfMWPFMcA4JWx5SsXejw81Q3Jz1rT64actgsTPhn/p2p-circuit", true, true, false},
+	} {
+		a := multiaddr.StringCast(tc.addr)
+		if any, over, lan := allows(store.AnyWay, a), allows(store.RelayOnly, a), allows(store.LANOnly, a); any != tc.any || over != tc.over || lan != tc.lan {
+			t.Errorf("%s: any %v, relay %v, lan %v", tc.addr, any, over, lan)
+		}
+	}
+}
