@@ -27,8 +27,10 @@ type leftOut struct {
 
 var errShunned = errors.New("its owner is not to know this node's address")
 
-// chooseCarriers looks anew who they are.
+// chooseCarriers looks anew who they are. Who calls it last has the last word.
 func (e *edge) chooseCarriers() {
+	e.choosing.Lock()
+	defer e.choosing.Unlock()
 	k := e.known.Load()
 	if k == nil {
 		return
@@ -61,7 +63,7 @@ func (e *edge) chooseCarriers() {
 	if !known {
 		now := carriers{blind: len(all) > 0, left: left}
 		if before != nil {
-			now.use = before.use // as long as the new address of this machine is not known
+			now.use = stillCarrying(before.use, all)
 		}
 		e.carriers.Store(&now)
 		return
@@ -76,6 +78,14 @@ func (e *edge) chooseCarriers() {
 	if n := e.under.Load(); n != nil && (before == nil || anew(before.use, use, n.Reachability().Relays)) {
 		n.FindRelays()
 	}
+}
+
+// stillCarrying gives those that carried so far and may: they go on as long as the new
+// address of this machine is not known.
+func stillCarrying(before, all []peer.AddrInfo) []peer.AddrInfo {
+	return slices.DeleteFunc(slices.Clone(before), func(b peer.AddrInfo) bool {
+		return !slices.ContainsFunc(all, func(s peer.AddrInfo) bool { return s.ID == b.ID })
+	})
 }
 
 // anew says whether relays have to be asked again at once, which doubts all that are

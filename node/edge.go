@@ -51,7 +51,8 @@ type edge struct {
 
 	under    atomic.Pointer[p2p.Net] // the veil, nil if there is none
 	carriers atomic.Pointer[carriers]
-	called   sync.Map // the peer.ID of whom the owner calls by an invite at the moment
+	choosing sync.Mutex // of carriers
+	called   sync.Map   // the peer.ID of whom the owner calls by an invite at the moment
 }
 
 // dialRequest asks for a route to a device.

@@ -312,7 +312,7 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	}
 	fixed := l.cfg.fixedPort()
 	if fixed {
-		text += " But it listens at a fixed port: who tries its old address sees that it is still this node, until that address or port changes."
+		text += " But it listens at a fixed port: who tries its old address sees that it is still this node, and its new key."
 	}
 	if open > 0 || fixed {
 		l.notify(Notice{Kind: "route", Who: p, Text: text})

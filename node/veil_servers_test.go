@@ -117,6 +117,22 @@ func TestRelayOnlyContactsGivenServerIsNotUsed(t *testing.T) {
 	})
 }
 
+// TestNoCarrierStaysUnseen: where this machine does not know where it is, those that
+// carried so far go on, but for who may not carry any more.
+func TestNoCarrierStaysUnseen(t *testing.T) {
+	at := func(id, addr string) peer.AddrInfo {
+		return peer.AddrInfo{ID: peer.ID(id), Addrs: []ma.Multiaddr{ma.StringCast(addr)}}
+	}
+	mine, his := at("mine", "/ip4/8.0.0.1/tcp/443"), at("his", "/ip4/8.0.0.2/tcp/443")
+	moved := at("mine", "/ip4/8.0.0.3/tcp/443")
+	if got := node.StillCarrying([]peer.AddrInfo{mine, his}, []peer.AddrInfo{moved}); len(got) != 1 || got[0].ID != mine.ID || !got[0].Addrs[0].Equal(mine.Addrs[0]) {
+		t.Errorf("carried on by %v, want mine, where it was seen to be elsewhere", got)
+	}
+	if got := node.StillCarrying(nil, []peer.AddrInfo{mine}); len(got) > 0 {
+		t.Errorf("carried by %v, which were not seen to be elsewhere", got)
+	}
+}
+
 func peerOf(t *testing.T, s string) peer.ID {
 	t.Helper()
 	id, err := peer.Decode(s)

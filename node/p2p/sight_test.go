@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -38,5 +39,28 @@ func TestServersSayWhereThisIs(t *testing.T) {
 		if known != tc.known || known && (len(out) != 1 || out[0].ID != far.ID || !errors.Is(left[near.ID], ErrRelayHere)) {
 			t.Errorf("%s: %v, %v, %v", tc.name, out, left, known)
 		}
+	}
+}
+
+// oneSays is what a single observer said of our addresses.
+type oneSays struct {
+	basichost.ObservedAddrsManager
+	at ma.Multiaddr
+}
+
+func (o oneSays) Addrs(int) []ma.Multiaddr { return []ma.Multiaddr{o.at} }
+
+// TestStrangersSayWhereThisIsNot: a stranger's word keeps away from where it says, and
+// makes nothing else a place that is known to be elsewhere.
+func TestStrangersSayWhereThisIsNot(t *testing.T) {
+	a := start(t, Config{Listen: []ma.Multiaddr{loopTCP}})
+	h := a.host(mainHost)
+	if h.punch == nil {
+		t.Fatal("nobody is asked where this is")
+	}
+	h.punch.seen = oneSays{h.punch.seen, ma.StringCast("/ip4/9.9.9.9/udp/1/quic-v1")}
+	home := peer.AddrInfo{ID: "home", Addrs: []ma.Multiaddr{ma.StringCast("/ip4/8.8.4.4/tcp/443")}}
+	if out, _, known := a.Elsewhere([]peer.AddrInfo{home}); known {
+		t.Errorf("a stranger says where this is: %v", out)
 	}
 }

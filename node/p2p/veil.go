@@ -105,30 +105,42 @@ func noAddrs([]ma.Multiaddr) []ma.Multiaddr { return nil }
 // and none of them at the same place as this machine: what goes over a node shows its
 // address, which is this one's then. It says why the others are left out: ErrRelayHere,
 // or ErrNoAddress. Of IPv4 and IPv6 each counts only where this machine's own public
-// address is known, be it by what one of the nodes says; it does not know where none is,
-// as at the start behind a router, or while there is no main host. Through an HTTP proxy no address of one's own is seen by
-// anybody, and each node counts; see apart for those that relay.
+// address is known by its interfaces, by its owner or by what one of the nodes says; what
+// strangers say of it keeps away from there, and is no knowledge. It does not know where
+// none is, as at the start behind a router, or while there is no main host. Through an
+// HTTP proxy no address of one's own is seen by anybody, and each node counts; see apart
+// for those that relay.
 func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[peer.ID]error, known bool) {
 	h := n.host(mainHost)
 	if h == nil {
 		return nil, nil, false
 	}
-	own := n.hostAddrs(h)
+	said := n.hostAddrs(h) // by observers, too
 	if h.punch != nil {
-		own = append(slices.Clone(own), h.punch.addrs(h)...)
+		said = append(slices.Clone(said), h.punch.addrs(h)...)
 	}
+	own, err := h.Network().InterfaceListenAddresses()
+	if err != nil {
+		own = nil
+	}
+	own = announced(own, n.cfg.Announce)
 	for _, node := range nodes { // a stranger could lie
 		if c := h.conn(node.ID); c != nil && h.sights != nil && !isCircuit(c.RemoteMultiaddr()) {
 			own = append(slices.Clone(own), h.sights.by(c))
 		}
 	}
 	here, kinds := make(map[netip.Prefix]bool), make(map[int]bool)
+	for _, a := range said {
+		if site, ok := siteOf(a); ok {
+			here[site] = true
+		}
+	}
 	for _, a := range own {
 		if site, ok := siteOf(a); ok {
 			here[site], kinds[site.Addr().BitLen()] = true, true
 		}
 	}
-	if len(here) == 0 && n.proxy == nil {
+	if len(kinds) == 0 && n.proxy == nil {
 		return nil, nil, false
 	}
 	left = make(map[peer.ID]error)
