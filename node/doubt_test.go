@@ -1,6 +1,7 @@
 package node
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,13 +98,13 @@ func TestRefusedPingIsAnAnswer(t *testing.T) {
 		if !doubts() {
 			t.Error("not connected after an echo")
 		}
-		refused := 0
+		var refused atomic.Int32
 		ada.net.Handle(p2p.PingID, p2p.Limits{StreamMemory: 1 << 10}, func(s network.Stream) {
-			refused++
+			refused.Add(1)
 			s.ResetWithError(network.StreamResourceLimitExceeded)
 		})
-		if !doubts() || refused != 1 {
-			t.Errorf("the connection ended by a ping that was refused %d times", refused)
+		if !doubts() || refused.Load() != 1 {
+			t.Errorf("the connection ended by a ping that was refused %d times", refused.Load())
 		}
 		ada.net.Handle(p2p.PingID, p2p.Limits{StreamMemory: 1 << 10}, func(s network.Stream) {
 			time.Sleep(time.Minute) // virtual: as one that is gone
