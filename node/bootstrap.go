@@ -145,8 +145,8 @@ func (l *loop) tellNamed(tx *store.Tx, p identity.PersonID, under bool) error {
 	if under {
 		text = "A server of %s, which you named, is no way into the network any more: it would show them where this node is. To take it off the list: kinloom bootstrap remove %s."
 	}
-	for _, id := range l.transportsOf(p) {
-		if slices.ContainsFunc(named, func(i peer.AddrInfo) bool { return i.ID == id }) {
+	for of, id := range l.acct.transports() {
+		if of == p && slices.ContainsFunc(named, func(i peer.AddrInfo) bool { return i.ID == id }) {
 			l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf(text, l.acct.shown(p), id)})
 		}
 	}

@@ -263,7 +263,7 @@ func (s *SocketFacts) check(h *HolderFacts, add adder) {
 func (s *StoreFacts) check(h *HomeFacts, add adder) {
 	switch {
 	case s.Unread:
-		add("store", Warn, beginWith("disk"), "not looked at, as the disk is full")
+		add("store", Warn, beginWith("disk"), notSeen, "the disk is full")
 	case s.Problem != "" && s.Spare:
 		add("store", Warn, s.Next, "%s", s.Problem)
 	case s.Problem != "" && (s.Sealed || h != nil && h.keepsShut()):

@@ -13,10 +13,10 @@ func (c *Checkup) unseen(found []Finding, add adder) {
 		case slices.ContainsFunc(found, func(f Finding) bool { return f.Check == check }), check == "socket":
 		case c.Home == nil && slices.Contains([]string{"home", "keys", "disk", "crash"}, check):
 		case check == "network", check == "disk" && !c.Home.gone():
-			add(check, Warn, "Look there yourself.", "not looked at, as the system does not tell")
+			add(check, Warn, "Look there yourself.", notSeen, "the system does not tell")
 		default:
 			why, fix := c.hiddenBy()
-			add(check, Warn, fix, "not looked at, as %s", why)
+			add(check, Warn, fix, notSeen, why)
 		}
 	}
 }

@@ -71,13 +71,7 @@ func TestRefusedPingIsAnAnswer(t *testing.T) {
 			return n
 		}
 		ada, bob := open(0, "Ada"), open(1, "Bob")
-		link, err := ada.Invite(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bob.AddContact(t.Context(), link, AddOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		introduce(t, ada, bob)
 		time.Sleep(time.Minute)
 		// doubts has Bob doubt that Ada is there, and says whether they are connected after it.
 		doubts := func() bool {

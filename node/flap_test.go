@@ -14,6 +14,18 @@ import (
 	"github.com/kinloom/kinloom/protocol/event"
 )
 
+// introduce makes contacts of two.
+func introduce(t *testing.T, a, b *Node) {
+	t.Helper()
+	link, err := a.Invite(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.AddContact(t.Context(), link, AddOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRelaysComeAndGo: others can have this node find and lose relays all day. That
 // changes no LAN key, and contacts are told of few of the changes; of another network
 // they are told at once.
@@ -28,13 +40,7 @@ func TestRelaysComeAndGo(t *testing.T) {
 			return n
 		}
 		ada, bob := open(0, "Ada"), open(1, "Bob")
-		link, err := ada.Invite(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bob.AddContact(t.Context(), link, AddOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		introduce(t, ada, bob)
 		time.Sleep(30 * time.Second)
 		told := func() (n uint64) {
 			if err := ada.ask(t.Context(), func(l *loop) {

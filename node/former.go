@@ -1,7 +1,7 @@
 package node
 
 import (
-	"slices"
+	"iter"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -54,29 +54,30 @@ func (l *loop) leaves(tx *store.Tx, d *store.Device, next []byte) error {
 	return tx.PutSetting(settingFormer+id.String(), d.Person[:], false)
 }
 
-// transportsOf are the keys that the devices of a person have, or had.
-func (l *loop) transportsOf(p identity.PersonID) []peer.ID {
-	var out []peer.ID
-	for _, d := range l.acct.devices {
-		for _, id := range [][]byte{d.Transport, d.LAN} {
-			if d.Person == p && len(id) > 0 {
-				out = append(out, peer.ID(id))
+// transports gives the keys that the devices of each person have, or had. One may come
+// twice.
+func (a *account) transports() iter.Seq2[identity.PersonID, peer.ID] {
+	return func(yield func(identity.PersonID, peer.ID) bool) {
+		for _, d := range a.devices {
+			for _, id := range [][]byte{d.Transport, d.LAN} {
+				if len(id) > 0 && !yield(d.Person, peer.ID(id)) {
+					return
+				}
+			}
+		}
+		for id, p := range a.former {
+			if !yield(p, id) {
+				return
 			}
 		}
 	}
-	for id, of := range l.acct.former {
-		if of == p {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 // underAt names the contact who may reach this node by relays only and has, or had, a
 // transport key.
-func (l *loop) underAt(id peer.ID) (c *store.Contact, ok bool) {
-	for _, c := range l.acct.contacts {
-		if c.Ways == store.RelayOnly && slices.Contains(l.transportsOf(c.Person), id) {
+func (l *loop) underAt(id peer.ID) (*store.Contact, bool) {
+	for p, key := range l.acct.transports() {
+		if c, ok := l.acct.contacts[p]; ok && key == id && c.Ways == store.RelayOnly {
 			return c, true
 		}
 	}

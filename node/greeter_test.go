@@ -35,13 +35,7 @@ func TestSilentNeighbours(t *testing.T) {
 			}
 		}
 		ada, bob := open(0, adaHome, "Ada"), open(1, bobHome, "Bob")
-		link, err := ada.Invite(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bob.AddContact(t.Context(), link, AddOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		introduce(t, ada, bob)
 		time.Sleep(5 * time.Second)
 		end(ada)
 		end(bob)
@@ -73,7 +67,7 @@ func TestSilentNeighbours(t *testing.T) {
 			return yes
 		}
 		// Bob announces itself and looks for nobody.
-		bob, err = Open(t.Context(), Config{Dir: bobHome, NoDHT: true, Network: func(c *p2p.Config) {
+		bob, err := Open(t.Context(), Config{Dir: bobHome, NoDHT: true, Network: func(c *p2p.Config) {
 			net.Host(3).Configure(c)
 			c.Discovery = nil
 		}})
@@ -198,13 +192,7 @@ func TestForeignIDAtTheGreeter(t *testing.T) {
 			}
 		}
 		ada, bob := open(0, adaHome, "Ada"), open(1, bobHome, "Bob")
-		link, err := ada.Invite(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := bob.AddContact(t.Context(), link, AddOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		introduce(t, ada, bob)
 		time.Sleep(5 * time.Second)
 		end(ada, bob)
 		eve := open(4, "", "Eve")

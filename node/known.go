@@ -43,15 +43,14 @@ func (l *loop) knownNow() *known {
 		contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{},
 		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{},
 	}
-	for _, c := range l.acct.contacts {
-		if c.State == store.Self || c.Trust != store.Blocked && c.State != store.Removed && c.Ways == store.AnyWay {
+	for p, id := range l.acct.transports() {
+		c, ok := l.acct.contacts[p]
+		if !ok || c.State == store.Self || c.Trust != store.Blocked && c.State != store.Removed && c.Ways == store.AnyWay {
 			continue
 		}
-		for _, id := range l.transportsOf(c.Person) {
-			next.shunned[id] = true
-			if c.Ways == store.RelayOnly {
-				next.hidden[id] = true
-			}
+		next.shunned[id] = true
+		if c.Ways == store.RelayOnly {
+			next.hidden[id] = true
 		}
 	}
 	for _, d := range l.acct.devices {
@@ -153,8 +152,7 @@ const relaysMax = 16
 // somebody named.
 func (e *edge) relays() []peer.AddrInfo {
 	var out []peer.AddrInfo
-	k := e.known.Load()
-	if k != nil {
+	if k := e.known.Load(); k != nil {
 		out = append(out, k.relays...)
 	}
 	for _, s := range e.n.net.Book() {

@@ -29,9 +29,7 @@ func TestRelayOnlyContactStaysAStrangerWhenSomebodyLeaves(t *testing.T) {
 		befriend(ctx, t, ada, carol)
 		time.Sleep(10 * time.Second)
 		setWays(ctx, t, ada, "Bob", node.WaysRelay)
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "over the relay"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "over the relay")
 		status, err := ada.Status(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -100,17 +98,13 @@ func TestRelayOnlyContactsNamedServerIsNotUsed(t *testing.T) {
 			}
 			quiet = net.Traffic(1, 2).Packets
 		}
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "hello")
 		silent("under the rule")
 		setWays(ctx, t, bob, "Ada", node.WaysRelay) // by which he gets another key
 		time.Sleep(20 * time.Second)
 		setWays(ctx, t, bob, "Ada", node.WaysAny)
 		time.Sleep(20 * time.Second)
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "with another key"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "with another key")
 		silent("once he has another key")
 		closeAll(t, ada)
 		ada = around(t, net, 1, dir, "", "home", relay)
@@ -211,9 +205,7 @@ func TestRelayOnlyContactIsToldAgain(t *testing.T) {
 		befriend(ctx, t, ada, carol)
 		time.Sleep(10 * time.Second)
 		setWays(ctx, t, ada, "Carol", node.WaysRelay) // so the veil is there
-		if way := routeOf(ctx, t, carol, ada, "Ada", "Carol", "hello"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, carol, ada, "Ada", "Carol", "hello")
 		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "hello"))
 		status, err := ada.Status(ctx)
 		if err != nil {

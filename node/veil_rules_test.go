@@ -50,6 +50,14 @@ func routeOf(ctx context.Context, t *testing.T, from, to *node.Node, who, by, te
 	return got[0].Route
 }
 
+// overRelay says something, and fails unless it came over a relay.
+func overRelay(ctx context.Context, t *testing.T, from, to *node.Node, who, by, text string) {
+	t.Helper()
+	if way := routeOf(ctx, t, from, to, who, by, text); way != "relay" {
+		t.Errorf("went %q", way)
+	}
+}
+
 // TestRelayOnlyOfBoth: two who may reach each other by relays only talk over a relay
 // that both chose, and each knows nothing but that of the other; back again, they talk
 // directly, and the veil ends.
@@ -127,9 +135,7 @@ func TestRelayOnlyContactIsAStrangerElsewhere(t *testing.T) {
 		befriend(ctx, t, ada, bob)
 		time.Sleep(10 * time.Second)
 		setWays(ctx, t, ada, "Bob", node.WaysRelay)
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "over the relay"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "over the relay")
 		status, err := ada.Status(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -254,9 +260,7 @@ func TestRelayOnlyFoundByRecord(t *testing.T) {
 		closeAll(t, old)
 		time.Sleep(5 * time.Minute)
 		bob = onto(t, net, 4, bobHome, "", "client", next)
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "found you"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "found you")
 		if c := net.Traffic(2, 4).Packets + net.Traffic(4, 2).Packets; c > 0 {
 			t.Errorf("%d packets went between them", c)
 		}
@@ -282,9 +286,7 @@ func TestRelayOnlyContactIsLeftBehind(t *testing.T) {
 		delivered(ctx, t, carol, say(ctx, t, carol, "Ada", "not yet"))
 		setWays(ctx, t, ada, "Carol", node.WaysRelay)
 		for _, n := range []*node.Node{bob, carol} {
-			if way := routeOf(ctx, t, n, ada, "Ada", map[*node.Node]string{bob: "Bob", carol: "Carol"}[n], "hello"); way != "relay" {
-				t.Errorf("went %q", way)
-			}
+			overRelay(ctx, t, n, ada, "Ada", map[*node.Node]string{bob: "Bob", carol: "Carol"}[n], "hello")
 		}
 		if _, err := ada.AddContact(ctx, link(ctx, t, bob, false), node.AddOptions{}); err == nil {
 			t.Error("answered his invite")
@@ -303,9 +305,7 @@ func TestRelayOnlyContactIsLeftBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if way := routeOf(ctx, t, carol, ada, "Ada", "Carol", "still here"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, carol, ada, "Ada", "Carol", "still here")
 		_, same, _, err := ada.Placed(ctx)
 		if err != nil || same != main {
 			t.Errorf("the main host got another key, %v", err)
@@ -359,9 +359,7 @@ func TestRelayOnlyContactIsNoNeighbour(t *testing.T) {
 		}
 		setWays(ctx, t, ada, "Bob", node.WaysRelay)
 		for range 3 {
-			if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
-				t.Errorf("went %q", way)
-			}
+			overRelay(ctx, t, bob, ada, "Ada", "Bob", "hello")
 			time.Sleep(15 * time.Minute)
 		}
 		if status, err = ada.Status(ctx); err != nil {
@@ -390,9 +388,7 @@ func TestRelayOnlyContactsServerIsNotUsed(t *testing.T) {
 		time.Sleep(time.Minute)
 		quiet := net.Traffic(1, 2).Packets
 		for range 3 {
-			if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
-				t.Errorf("went %q", way)
-			}
+			overRelay(ctx, t, bob, ada, "Ada", "Bob", "hello")
 			time.Sleep(10 * time.Minute)
 		}
 		if c := net.Traffic(1, 2).Packets - quiet; c > 0 {

@@ -58,9 +58,7 @@ func TestRelayOnlyRecordsGoByOwnServers(t *testing.T) {
 		time.Sleep(time.Minute)
 		since := time.Now()
 		setWays(ctx, t, ada, "Bob", node.WaysRelay)
-		if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
-			t.Errorf("went %q", way)
-		}
+		overRelay(ctx, t, bob, ada, "Ada", "Bob", "hello")
 		time.Sleep(time.Hour)
 		if asked(t, heard[0], net.Host(2), since) == 0 {
 			t.Error("nothing was published")
@@ -97,9 +95,7 @@ func TestRelayOnlyContactsGivenServerIsNotUsed(t *testing.T) {
 		time.Sleep(time.Minute)
 		quiet := net.Traffic(1, 2).Packets
 		for range 2 {
-			if way := routeOf(ctx, t, bob, ada, "Ada", "Bob", "hello"); way != "relay" {
-				t.Errorf("went %q", way)
-			}
+			overRelay(ctx, t, bob, ada, "Ada", "Bob", "hello")
 			time.Sleep(10 * time.Minute)
 			for _, r := range node.VeilRelays(ada) {
 				if s, err := bob.Status(ctx); err != nil || r.Peer == peerOf(t, s.PeerID) {

@@ -159,18 +159,24 @@ func udpDoctor(ctx context.Context, l *lab) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	ada := l.router("r", routing{nat: cone, inside: homeNet, refuses: "meta l4proto udp"}, "45.10.0.1").host("ada").node()
-	if err := l.ready(); err != nil {
-		return outcome{}, err
-	}
-	if err := ada.up(ctx); err != nil {
-		return outcome{}, err
-	}
-	if err := ada.knows(ctx, known...); err != nil {
+	ada, err := newcomer(ctx, l, routing{nat: cone, inside: homeNet, refuses: "meta l4proto udp"}, known)
+	if err != nil {
 		return outcome{}, err
 	}
 	f, err := ada.finding(ctx, "udp", "UDP is blocked")
 	return outcome{figure: fmt.Sprintf("after %.0f s: %.50s", time.Since(ada.began).Seconds(), f.Found), ok: err == nil}, err
+}
+
+// newcomer starts a home behind a router of its own, and tells it of some nodes.
+func newcomer(ctx context.Context, l *lab, r routing, known []*node) (*node, error) {
+	ada := l.router("r", r, "45.10.0.1").host("ada").node()
+	if err := l.ready(); err != nil {
+		return nil, err
+	}
+	if err := ada.up(ctx); err != nil {
+		return nil, err
+	}
+	return ada, ada.knows(ctx, known...)
 }
 
 // bystanders starts public nodes that do nothing for others.
@@ -191,14 +197,8 @@ func natDoctor(ctx context.Context, l *lab) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	ada := l.router("r", routing{nat: symmetric, inside: homeNet}, "45.10.0.1").host("ada").node()
-	if err := l.ready(); err != nil {
-		return outcome{}, err
-	}
-	if err := ada.up(ctx); err != nil {
-		return outcome{}, err
-	}
-	if err := ada.knows(ctx, known...); err != nil {
+	ada, err := newcomer(ctx, l, routing{nat: symmetric, inside: homeNet}, known)
+	if err != nil {
 		return outcome{}, err
 	}
 	f, err := ada.finding(ctx, "reach", "symmetric NAT")

@@ -225,22 +225,20 @@ func (d *dht) admit(p peer.ID, from ma.Multiaddr, m *pb.Message, now time.Time) 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := bucketOf(d.asks, p, now, DHTRatePeer, DHTBurstPeer)
-	if b == nil || !b.take(now, DHTRatePeer, DHTBurstPeer) {
+	if !takeFrom(d.asks, p, now, DHTRatePeer, DHTBurstPeer) {
 		return false
 	}
 	if m.GetType() != pb.Message_PUT_VALUE {
 		return true
 	}
-	if b := bucketOf(d.puts, p, now, PutRatePeer, PutBurstPeer); b == nil || !b.take(now, PutRatePeer, PutBurstPeer) {
+	if !takeFrom(d.puts, p, now, PutRatePeer, PutBurstPeer) {
 		return false
 	}
 	prefix, ok := subnetOf(from)
 	if !ok {
 		return true
 	}
-	b = bucketOf(d.subnets, prefix, now, PutRateSubnet, PutBurstSubnet)
-	return b != nil && b.take(now, PutRateSubnet, PutBurstSubnet)
+	return takeFrom(d.subnets, prefix, now, PutRateSubnet, PutBurstSubnet)
 }
 
 // proxyRate decides about a request to look up, or to put, for somebody at an
@@ -256,8 +254,7 @@ func (d *dht) proxyRate(from ma.Multiaddr, put bool, now time.Time) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := bucketOf(table, prefix, now, 1/every.Seconds(), float64(burst))
-	return b != nil && b.take(now, 1/every.Seconds(), float64(burst))
+	return takeFrom(table, prefix, now, 1/every.Seconds(), float64(burst))
 }
 
 // noProviders stands where kad-dht would keep who has which file.

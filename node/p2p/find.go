@@ -41,19 +41,16 @@ const (
 type proxies struct {
 	asked, failed, forged atomic.Int64
 
-	mu   sync.Mutex // guards all below
-	used []peer.ID  // oldest first
-	days askedOn
+	mu    sync.Mutex                // guards all below
+	used  []peer.ID                 // oldest first
+	byDay struct{ Puts, Gets days } // as it is stored
 	// clocks are what servers said of the time, oldest first
 	clocks []said
 }
 
-// askedOn remembers who was asked about the records of which day, so that a restart
+// days remember who was asked about the records of which day, so that a restart
 // between two days does not send the records of both through one server.
-type askedOn struct {
-	Puts map[rv.Period][]peer.ID
-	Gets map[rv.Period][]peer.ID
-}
+type days map[rv.Period][]peer.ID
 
 // Point is where a record is looked for.
 type Point struct {
@@ -146,7 +143,7 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 	if len(servers) == 0 && len(point.Not) > 0 {
 		return nil, ErrNoProxy
 	}
-	n.proxies.apart(servers, point.Period, func(a *askedOn) map[rv.Period][]peer.ID { return a.Gets })
+	n.proxies.apart(servers, point.Period, &n.proxies.byDay.Gets)
 	var mu sync.Mutex // one call of each at a time; guards all below
 	var asked []peer.ID
 	var said [][]byte
@@ -154,7 +151,7 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 		mu.Lock()
 		asked = append(asked, s.ID)
 		mu.Unlock()
-		n.keepAsked(ctx, func(a *askedOn) bool { return noteDay(&a.Gets, point.Period, s.ID) })
+		n.keepAsked(ctx, &n.proxies.byDay.Gets, point.Period, s.ID)
 		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 			return rv.Get(ctx, st, point.ID)
 		})
@@ -286,28 +283,25 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 // ask. Servers that saw the record of another day are taken last. Errors: those of
 // rv.Verify, ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
 func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) error {
-	stamp, err := rv.Verify(point, record)
-	if err != nil {
-		return err
-	}
-	return n.publishBy(ctx, n.choose(), n.serving(), stamp.Period, point, record)
+	return n.publishBy(ctx, n.choose(), n.serving(), point, record)
 }
 
 // PublishRecordBy is PublishRecord through the servers given alone.
 func (n *Net) PublishRecordBy(ctx context.Context, servers []peer.AddrInfo, point [32]byte, record []byte) error {
+	servers = slices.Clone(servers)
+	shuffle(servers)
+	return n.publishBy(ctx, servers, nil, point, record)
+}
+
+// publishBy puts a record through servers, or by self if that is not nil.
+func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point [32]byte, record []byte) error {
 	stamp, err := rv.Verify(point, record)
 	if err != nil {
 		return err
 	}
-	servers = slices.Clone(servers)
-	shuffle(servers)
-	return n.publishBy(ctx, servers, nil, stamp.Period, point, record)
-}
-
-// publishBy puts a record through servers, or by self if that is not nil.
-func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht, period rv.Period, point [32]byte, record []byte) error {
-	n.proxies.apart(servers, period, func(a *askedOn) map[rv.Period][]peer.ID { return a.Puts })
-	took, seen, err := false, false, ErrNoProxy
+	n.proxies.apart(servers, stamp.Period, &n.proxies.byDay.Puts)
+	took, seen := false, false
+	err = ErrNoProxy
 	for _, s := range servers[:min(len(servers), proxyTries)] {
 		if took {
 			seen, err = n.isThere(ctx, s, point, record)
@@ -319,7 +313,7 @@ func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht,
 			took = took || err == nil
 		}
 		if err == nil {
-			n.keepAsked(ctx, func(a *askedOn) bool { return noteDay(&a.Puts, period, s.ID) })
+			n.keepAsked(ctx, &n.proxies.byDay.Puts, stamp.Period, s.ID)
 		}
 		if seen {
 			return nil
@@ -350,16 +344,15 @@ func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, point rv.Point, reco
 
 var askedKey = ds.NewKey("/peers/asked")
 
-// keepAsked changes who was asked about which day, and stores it where note says that
-// it did.
-func (n *Net) keepAsked(ctx context.Context, note func(*askedOn) bool) {
+// keepAsked notes in d that a server was asked about a day, and stores it if it is news.
+func (n *Net) keepAsked(ctx context.Context, d *days, period rv.Period, id peer.ID) {
 	p := &n.proxies
 	p.mu.Lock()
 	defer p.mu.Unlock() // with the writing, so that the last one counts
-	if !note(&p.days) || n.cfg.Data == nil {
+	if !d.note(period, id) || n.cfg.Data == nil {
 		return
 	}
-	raw, err := json.Marshal(p.days)
+	raw, err := json.Marshal(p.byDay)
 	if err == nil {
 		err = n.cfg.Data.Put(context.WithoutCancel(ctx), askedKey, raw)
 	}
@@ -380,38 +373,38 @@ func (n *Net) loadAsked(ctx context.Context) {
 	n.proxies.mu.Lock()
 	defer n.proxies.mu.Unlock()
 	if err == nil {
-		err = json.Unmarshal(raw, &n.proxies.days)
+		err = json.Unmarshal(raw, &n.proxies.byDay)
 	}
 	if err != nil {
 		n.log.Warn("who was asked about which day is forgotten", "err", err)
 	}
 }
 
-// noteDay notes that a server was asked about a day, and forgets days of long ago. It
-// says whether that is news.
-func noteDay(days *map[rv.Period][]peer.ID, period rv.Period, id peer.ID) bool {
-	if *days == nil {
-		*days = make(map[rv.Period][]peer.ID)
+// note notes that a server was asked about a day, and forgets days of long ago. It says
+// whether that is news.
+func (d *days) note(period rv.Period, id peer.ID) bool {
+	if *d == nil {
+		*d = make(days)
 	}
-	at := (*days)[period]
+	at := (*d)[period]
 	if slices.Contains(at, id) || len(at) >= maxUsed {
 		return false
 	}
-	(*days)[period] = append(at, id)
-	for old := range *days {
+	(*d)[period] = append(at, id)
+	for old := range *d {
 		if old+2 < period {
-			delete(*days, old)
+			delete(*d, old)
 		}
 	}
 	return true
 }
 
-// apart puts those servers last that were asked about another day than period.
-func (p *proxies) apart(servers []peer.AddrInfo, period rv.Period, of func(*askedOn) map[rv.Period][]peer.ID) {
+// apart puts those servers last that were asked, by d, about another day than period.
+func (p *proxies) apart(servers []peer.AddrInfo, period rv.Period, d *days) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	other := make(map[peer.ID]int)
-	for day, ids := range of(&p.days) {
+	for day, ids := range *d {
 		for _, id := range ids {
 			if day != period {
 				other[id] = 1

@@ -75,6 +75,12 @@ func (b *bucket) full(now time.Time, rate, burst float64) bool {
 	return b.tokens+rate*now.Sub(b.at).Seconds() >= burst
 }
 
+// takeFrom takes one from the bucket of key, if there is a place for that and one in it.
+func takeFrom[K comparable](table map[K]*bucket, key K, now time.Time, rate, burst float64) bool {
+	b := bucketOf(table, key, now, rate, burst)
+	return b != nil && b.take(now, rate, burst)
+}
+
 // bucketOf returns the bucket of key. A full table first forgets the full
 // buckets, which are as good as new ones; if none is full the newcomer is refused
 // with nil.
@@ -132,8 +138,7 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 		if prefix == loopback {
 			share = loopbackStreams
 		}
-		b := bucketOf(g.subnets, prefix, now, share*StreamRateSubnet, share*StreamBurstSubnet)
-		if b == nil || !b.take(now, share*StreamRateSubnet, share*StreamBurstSubnet) {
+		if !takeFrom(g.subnets, prefix, now, share*StreamRateSubnet, share*StreamBurstSubnet) {
 			return errGuardRate
 		}
 	} else if c := g.relays[g.via[p]]; c != nil && !c.streams.take(now, StreamRateSubnet, StreamBurstSubnet) {
@@ -146,8 +151,7 @@ func (g *guard) stream(p peer.ID, now time.Time) error {
 func (g *guard) neighbour(ip netip.Addr, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := bucketOf(g.found, ip, now, FoundRateIP, FoundBurstIP)
-	return b != nil && b.take(now, FoundRateIP, FoundBurstIP) && g.lan.take(now, FoundRate, FoundBurst)
+	return takeFrom(g.found, ip, now, FoundRateIP, FoundBurstIP) && g.lan.take(now, FoundRate, FoundBurst)
 }
 
 // ban refuses p for BanTime. If the table is full of live bans, p gets none: its

@@ -188,8 +188,7 @@ func (r *mdnsRun) read(ctx context.Context) error {
 		}
 		ip := src.Addr().Unmap()
 		now := time.Now()
-		b := bucketOf(senders, ip, now, mdnsRate, mdnsBurst)
-		if b == nil || !b.take(now, mdnsRate, mdnsBurst) {
+		if !takeFrom(senders, ip, now, mdnsRate, mdnsBurst) {
 			continue
 		}
 		h, err := parseMDNS(buf[:n], ip)

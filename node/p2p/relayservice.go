@@ -231,8 +231,7 @@ func (s *relayService) mayAsk(from peer.ID, at netip.Prefix, now time.Time) bool
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := bucketOf(s.asked, at, now, share*HopRateSubnet, share*HopBurstSubnet)
-	return b != nil && b.take(now, share*HopRateSubnet, share*HopBurstSubnet)
+	return takeFrom(s.asked, at, now, share*HopRateSubnet, share*HopBurstSubnet)
 }
 
 // choose returns the relay for a message of from, and the contact whose bytes are

@@ -119,14 +119,11 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[pe
 	if h.punch != nil {
 		said = append(slices.Clone(said), h.punch.addrs(h)...)
 	}
-	own, err := h.Network().InterfaceListenAddresses()
-	if err != nil {
-		own = nil
-	}
-	own = announced(own, n.cfg.Announce)
+	ifaces, _ := h.Network().InterfaceListenAddresses() // none, if the system does not tell
+	own := slices.Clone(announced(ifaces, n.cfg.Announce))
 	for _, node := range nodes { // a stranger could lie
 		if c := h.conn(node.ID); c != nil && h.sights != nil && !isCircuit(c.RemoteMultiaddr()) {
-			own = append(slices.Clone(own), h.sights.by(c))
+			own = append(own, h.sights.by(c))
 		}
 	}
 	here, kinds := make(map[netip.Prefix]bool), make(map[int]bool)
