@@ -32,7 +32,8 @@ func (e *edge) chooseCarriers() {
 	e.choosing.Lock()
 	defer e.choosing.Unlock()
 	k := e.known.Load()
-	if k == nil {
+	if k == nil || !k.veil {
+		e.carriers.Store(nil)
 		return
 	}
 	var all []peer.AddrInfo

@@ -27,6 +27,7 @@ type known struct {
 	shunned  map[peer.ID]bool           // transports that those have, or had, who must not know the main host
 	hidden   map[peer.ID]bool           // those of them that must not even be dialled: of contacts by relays only
 	under    map[identity.DeviceID]bool // and their devices
+	veil     bool                       // there is a veil, which needs its carriers
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -41,7 +42,7 @@ func (l *loop) tellKnown() {
 func (l *loop) knownNow() *known {
 	next := &known{
 		contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{},
-		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{},
+		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{}, veil: l.acct.veil != [32]byte{},
 	}
 	for p, id := range l.acct.transports() {
 		c, ok := l.acct.contacts[p]

@@ -60,6 +60,7 @@ func (l *loop) raiseVeil(tx *store.Tx) error {
 	l.wrote = true
 	l.unplace()
 	l.unveilAt = time.Time{}
+	l.then(l.tellKnown) // so that it finds its carriers
 	if net := l.net; net != nil {
 		l.then(func() { net.veil(key) })
 	}
