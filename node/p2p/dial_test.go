@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -28,5 +29,16 @@ func TestDialAgainAtOnce(t *testing.T) {
 	}
 	if _, err := h.Network().DialPeer(t.Context(), id); refused(err) {
 		t.Errorf("libp2p itself does not wait after a failure: %v", err)
+	}
+	// So it is with a relay that somebody is dialled over: it did not answer a moment ago, as this machine had no network.
+	behind, err := peer.IDFromPrivateKey(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := nobody.Encapsulate(ma.StringCast("/p2p/" + id.String())).Encapsulate(circuit)
+	for i := range 2 {
+		if err := h.dial(t.Context(), behind, []ma.Multiaddr{over}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("dial %d over a relay: %v, want that the relay refused the connection", i, err)
+		}
 	}
 }

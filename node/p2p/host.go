@@ -270,11 +270,17 @@ func (h *p2pHost) connect(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) 
 	// side said, late, over an earlier connection.
 	ps.AddAddrs(p, addrs, peerstore.PermanentAddrTTL)
 	defer ps.UpdateAddrs(p, peerstore.PermanentAddrTTL, peerstore.RecentlyConnectedAddrTTL)
-	// No back-off of libp2p: when to try again is decided by the caller, who knows
-	// that the network has changed or somebody is waiting. Forcing a direct dial would
-	// skip it too, but asks transports that a closing host has no more, and panics.
+	// No back-off of libp2p, for p or a relay on the way to it: when to try again is
+	// decided by the caller, who knows that the network has changed or somebody is
+	// waiting. Forcing a direct dial would skip it too, but asks transports that a
+	// closing host has no more, and panics.
 	if nw, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
 		nw.Backoff().Clear(p)
+		for _, a := range addrs {
+			if _, relay, ok := splitCircuit(a); ok {
+				nw.Backoff().Clear(relay)
+			}
+		}
 	}
 	return h.Network().DialPeer(network.WithAllowLimitedConn(ctx, "kinloom"), p)
 }
