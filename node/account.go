@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,6 +39,8 @@ type account struct {
 	proof     [64]byte // by that key, that it is this device's (identity.ReachInput)
 	veil      [32]byte // public key of the veil; zero: there is none
 	veilProof [64]byte // as proof
+
+	watched []netip.Prefix // where the transport key of now can be seen by who is not to know it; nil: nowhere
 }
 
 // device is another device: a contact's, or an own one.
@@ -120,6 +123,9 @@ func loadAccount(tx *store.Tx, secrets *keyfile.Secrets, random io.Reader, now t
 		return nil, err
 	}
 	if err := a.loadPlace(tx); err != nil {
+		return nil, err
+	}
+	if err := a.loadWatched(tx); err != nil {
 		return nil, err
 	}
 	self, ok := a.devices[a.device]

@@ -38,7 +38,7 @@ type edge struct {
 	dials chan dialRequest
 	found chan peer.AddrInfo
 	moved chan struct{} // another network
-	keys  chan crypto.PrivKey
+	keys  chan nextKey
 	veils chan crypto.PrivKey
 	hosts p2p.Config // of the main host
 	// silent has a token when no server of the address book answers.
@@ -94,7 +94,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 	}
 	n.edge = &edge{
 		n: n, dials: make(chan dialRequest, dialsWaiting), found: make(chan peer.AddrInfo, neighboursWaiting), moved: make(chan struct{}, 1),
-		keys: make(chan crypto.PrivKey, 1), veils: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1),
+		keys: make(chan nextKey, 1), veils: make(chan crypto.PrivKey, 1), publish: make(chan struct{}, 1), silent: make(chan struct{}, 1),
 	}
 	if err := n.ask(ctx, func(l *loop) { // before anybody is dialled; the rest once the network is there
 		k := l.knownNow()
@@ -146,7 +146,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 			return err
 		}
 		l.tryAll()
-		return n.keepPorts(tx)
+		return errors.Join(n.keepPorts(tx), l.slip(tx))
 	})
 }
 
@@ -440,7 +440,7 @@ func (e *edge) AddrsChanged() {
 		l.placed(place)
 		l.then(e.wake)
 		l.wrote = true
-		return e.n.keepPorts(tx)
+		return errors.Join(e.n.keepPorts(tx), l.slip(tx))
 	}, reply: func(error) {}})
 }
 

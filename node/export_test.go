@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -316,3 +317,12 @@ func VeilRelays(n *Node) []p2p.Relay {
 
 // StillCarrying is what chooseCarriers keeps while this machine's address is not known.
 func StillCarrying(before, all []peer.AddrInfo) []peer.AddrInfo { return stillCarrying(before, all) }
+
+// Watched has this node believe that it was at a place when somebody was to find it no
+// more.
+func (n *Node) Watched(ctx context.Context, place string) error {
+	return n.change(ctx, func(l *loop, tx *store.Tx) error { return l.watch(tx, []netip.Prefix{netip.MustParsePrefix(place)}) })
+}
+
+// Elsewhere says whether a node that was at some places has left them all.
+func Elsewhere(before, now []netip.Prefix) bool { return elsewhere(before, now) }

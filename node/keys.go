@@ -58,14 +58,20 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 	return key, prefer, err
 }
 
+// nextKey is a transport key for the main host, and how long that waits for it.
+type nextKey struct {
+	key   crypto.PrivKey
+	after time.Duration
+}
+
 // rekey implements jobs.
-func (e *edge) rekey(key crypto.PrivKey) {
+func (e *edge) rekey(key crypto.PrivKey, after time.Duration) {
 	select {
 	case <-e.keys: // it was never used
 	default:
 	}
 	e.leaving.Store(true)
-	e.keys <- key // the loop alone puts keys here, and has just made room
+	e.keys <- nextKey{key, after} // the loop alone puts keys here, and has just made room
 }
 
 const (
@@ -80,14 +86,14 @@ const (
 // ctx ends. The LAN host gets another one too: they knew that as well.
 func (e *edge) rekeyer(ctx context.Context) error {
 	var due <-chan time.Time
-	var key crypto.PrivKey
+	var next nextKey
 	for {
 		select {
-		case key = <-e.keys:
-			due = time.After(rekeyAfter)
+		case next = <-e.keys:
+			due = time.After(next.after)
 		case <-due:
 			due = nil
-			err := e.n.net.Rekey(ctx, key)
+			err := e.n.net.Rekey(ctx, next.key)
 			if err != nil && ctx.Err() == nil {
 				e.n.cfg.Log.Error("the main host could not start with its new key; trying again", "error", err)
 				due = time.After(rekeyAgain)

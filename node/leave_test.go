@@ -40,7 +40,7 @@ func TestFixedPortStaysRecognisable(t *testing.T) {
 				time.Sleep(time.Minute)
 				told := false
 				for _, n := range notices() {
-					told = told || n.Kind == "route" && strings.Contains(n.Text, "at a fixed port")
+					told = told || n.Kind == "route" && strings.Contains(n.Text, "at a fixed port") && strings.Contains(n.Text, "leaves when that address changes")
 				}
 				if told != tc.fixed {
 					t.Errorf("the owner was told of a port that stays: %v, want %v", told, tc.fixed)

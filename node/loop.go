@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -153,9 +154,10 @@ type jobs interface {
 	dial(r dialRequest) bool
 	clean(addrs [][]byte) [][]byte // those that may be dialled
 	know(k *known)
-	rekey(key crypto.PrivKey) // gives the main host another transport key, a moment from now
-	rekeys() bool             // until it has it
-	veil(key crypto.PrivKey)  // runs the veil with this key; nil: ends it
+	places(k *known) []netip.Prefix                // the public places at which this machine knows to be
+	rekey(key crypto.PrivKey, after time.Duration) // gives the main host another transport key
+	rekeys() bool                                  // until it has it
+	veil(key crypto.PrivKey)                       // runs the veil with this key; nil: ends it
 }
 
 func (l *loop) now() time.Time { return l.cfg.Now() }

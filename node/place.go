@@ -287,23 +287,19 @@ func (l *loop) hide(tx *store.Tx) (err error) {
 // vanish replaces all by which a person who is no contact any more could find this
 // device: the contact secret, and the transport key, so that it cannot be dialled by
 // what they know. Those who are connected are told in their sessions before the host
-// changes; invites that are open name the old key, so they end.
+// changes; invites that are open name the old key, so they end. Who tries the old
+// address may see the new key there, so that one is replaced, too, once this node has
+// left it (slip).
 func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	if err := l.hide(tx); err != nil {
 		return err
 	}
-	key, err := drawTransport(tx, l.cfg.Random, settingTransport)
+	places := l.places(p)
+	open, err := l.takeKey(tx, rekeyAfter)
 	if err != nil {
 		return err
 	}
-	if err := l.acct.answerAs(key); err != nil {
-		return err
-	}
-	if err := tx.PutSetting(settingPorts, nil, false); err != nil { // the next key is not heard of at the old ones
-		return err
-	}
-	open, err := l.endInvites(tx)
-	if err != nil {
+	if err := l.watch(tx, places); err != nil {
 		return err
 	}
 	text := fmt.Sprintf("This node can no longer be found by what %s knew.", l.acct.shown(p))
@@ -312,15 +308,31 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	}
 	fixed := l.cfg.fixedPort()
 	if fixed {
-		text += " But it listens at a fixed port: who tries its old address sees that it is still this node, and its new key."
+		text += " But it listens at a fixed port: who tries its old address sees that it is still this node, and its new key, which it leaves when that address changes."
 	}
 	if open > 0 || fixed {
 		l.notify(Notice{Kind: "route", Who: p, Text: text})
 	}
-	if net := l.net; net != nil {
-		l.then(func() { net.rekey(key) })
-	}
 	return nil
+}
+
+// takeKey draws another transport key, which the main host gets after a while, and ends
+// the open invites, as they name the one of before. It counts these.
+func (l *loop) takeKey(tx *store.Tx, after time.Duration) (open int, err error) {
+	key, err := drawTransport(tx, l.cfg.Random, settingTransport)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.acct.answerAs(key); err != nil {
+		return 0, err
+	}
+	if err := tx.PutSetting(settingPorts, nil, false); err != nil { // the next key is not heard of at the old ones
+		return 0, err
+	}
+	if net := l.net; net != nil {
+		l.then(func() { net.rekey(key, after) })
+	}
+	return l.endInvites(tx)
 }
 
 func openInvites(n int) string {

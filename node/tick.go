@@ -21,6 +21,9 @@ func (l *loop) tick(tx *store.Tx) error {
 	l.jumped(now)
 	if l.ticks++; l.ticks%knownEvery == 1 {
 		l.tellKnown()
+		if err := l.slip(tx); err != nil {
+			return err
+		}
 	}
 	if l.told.waits && l.told.take(now) {
 		l.unplace()

@@ -119,20 +119,13 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[pe
 	if h.punch != nil {
 		said = append(slices.Clone(said), h.punch.addrs(h)...)
 	}
-	ifaces, _ := h.Network().InterfaceListenAddresses() // none, if the system does not tell
-	own := slices.Clone(announced(ifaces, n.cfg.Announce))
-	for _, node := range nodes { // a stranger could lie
-		if c := h.conn(node.ID); c != nil && h.sights != nil && !isCircuit(c.RemoteMultiaddr()) {
-			own = append(own, h.sights.by(c))
-		}
-	}
 	here, kinds := make(map[netip.Prefix]bool), make(map[int]bool)
 	for _, a := range said {
 		if site, ok := siteOf(a); ok {
 			here[site] = true
 		}
 	}
-	for _, a := range own {
+	for _, a := range n.ownAddrs(h, nodes) {
 		if site, ok := siteOf(a); ok {
 			here[site], kinds[site.Addr().BitLen()] = true, true
 		}
