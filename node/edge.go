@@ -47,7 +47,6 @@ type edge struct {
 	publish chan struct{} // the look-up records may have changed
 	known   atomic.Pointer[known]
 	moves   atomic.Uint64 // of the network, as reported last
-	leaving atomic.Bool   // the main host gets another key in a moment: who knew it may still come by it
 
 	under    atomic.Pointer[p2p.Net] // the veil, nil if there is none
 	carriers atomic.Pointer[carriers]
@@ -146,7 +145,7 @@ func (n *Node) connect(ctx, run context.Context) error {
 			return err
 		}
 		l.tryAll()
-		return errors.Join(n.keepPorts(tx), l.slip(tx))
+		return errors.Join(n.keepPorts(l, tx), l.slip(tx))
 	})
 }
 
@@ -440,7 +439,7 @@ func (e *edge) AddrsChanged() {
 		l.placed(place)
 		l.then(e.wake)
 		l.wrote = true
-		return errors.Join(e.n.keepPorts(tx), l.slip(tx))
+		return errors.Join(e.n.keepPorts(l, tx), l.slip(tx))
 	}, reply: func(error) {}})
 }
 

@@ -173,7 +173,9 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state 
 	}
 	l.acct.contacts[person] = &next
 	if back && state == store.Accepted && next.Ways == store.RelayOnly {
-		l.parting[person] = l.net != nil
+		if l.net != nil {
+			l.parting[person] = 0
+		}
 		if err := l.goBack(tx, person); err != nil {
 			return nil, err
 		}

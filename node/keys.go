@@ -58,20 +58,21 @@ func (n *Node) transport(ctx context.Context) (key crypto.PrivKey, prefer []mult
 	return key, prefer, err
 }
 
-// nextKey is a transport key for the main host, and how long that waits for it.
+// nextKey is a transport key for the main host, its number since the start, and how long
+// the host waits for it.
 type nextKey struct {
-	key   crypto.PrivKey
-	after time.Duration
+	key    crypto.PrivKey
+	number uint64
+	after  time.Duration
 }
 
 // rekey implements jobs.
-func (e *edge) rekey(key crypto.PrivKey, after time.Duration) {
+func (e *edge) rekey(k nextKey) {
 	select {
 	case <-e.keys: // it was never used
 	default:
 	}
-	e.leaving.Store(true)
-	e.keys <- nextKey{key, after} // the loop alone puts keys here, and has just made room
+	e.keys <- k // the loop alone puts keys here, and has just made room
 }
 
 const (
@@ -100,22 +101,18 @@ func (e *edge) rekeyer(ctx context.Context) error {
 				continue
 			}
 			e.rotate()
-			e.leaving.Store(len(e.keys) > 0)
+			e.hand(change{apply: func(l *loop, _ *store.Tx) error { l.part(next.number); return nil }, reply: func(error) {}})
 			e.AddrsChanged()
-			e.hand(change{apply: func(l *loop, _ *store.Tx) error { l.part(); return nil }, reply: func(error) {}})
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// rekeys implements jobs.
-func (e *edge) rekeys() bool { return e.leaving.Load() }
-
 // keepPorts notes the addresses of this run, to listen there again; not those that
 // are about to be left, as they would tell whose the next key is.
-func (n *Node) keepPorts(tx *store.Tx) error {
-	if n.edge.leaving.Load() {
+func (n *Node) keepPorts(l *loop, tx *store.Tx) error {
+	if l.hasKeys < l.keys {
 		return nil
 	}
 	return tx.PutSetting(settingPorts, appendAddrs(nil, n.net.ListenAddrs()), false)

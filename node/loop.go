@@ -122,11 +122,13 @@ type loop struct {
 	movedAt  time.Time // when that changed
 	far      Reach     // how far it can be reached
 	unveilAt time.Time // when the veil ends, as nobody needs it
-	// parting are those who may reach this node by relays only since a moment: the main
-	// host has the key that they knew until part.
-	parting map[identity.PersonID]bool
-	ticks   int
-	hub     *hub // who waits for changes
+	// parting are those who may reach this node by relays only since a moment, with the
+	// number of the key that was drawn because of them, 0 until that is stored: the main
+	// host has a key that they knew until part.
+	parting       map[identity.PersonID]uint64
+	keys, hasKeys uint64 // transport keys that the main host was to get since the start, and the last that it got
+	ticks         int
+	hub           *hub // who waits for changes
 
 	acct                     *account
 	after                    []func()               // effects, released once the batch is committed
@@ -154,10 +156,9 @@ type jobs interface {
 	dial(r dialRequest) bool
 	clean(addrs [][]byte) [][]byte // those that may be dialled
 	know(k *known)
-	places(k *known) []netip.Prefix                // the public places at which this machine knows to be
-	rekey(key crypto.PrivKey, after time.Duration) // gives the main host another transport key
-	rekeys() bool                                  // until it has it
-	veil(key crypto.PrivKey)                       // runs the veil with this key; nil: ends it
+	places(k *known) []netip.Prefix // the public places at which this machine knows to be
+	rekey(k nextKey)                // gives the main host another transport key
+	veil(key crypto.PrivKey)        // runs the veil with this key; nil: ends it
 }
 
 func (l *loop) now() time.Time { return l.cfg.Now() }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/store"
 )
 
@@ -63,6 +65,7 @@ func (l *loop) discard(ctx context.Context, cause error) error {
 	l.after, l.lazy, l.flush = nil, nil, false
 	clear(l.touched)
 	clear(l.spoken)
+	maps.DeleteFunc(l.parting, func(_ identity.PersonID, key uint64) bool { return key == 0 })
 	if err := l.reload(ctx); err != nil {
 		return fmt.Errorf("reload after a failed commit: %w", errors.Join(err, cause))
 	}

@@ -120,7 +120,7 @@ func open(ctx context.Context, c Config, create, online bool) (_ *Node, err erro
 func (n *Node) prepare(ctx context.Context) error {
 	n.loop = &loop{
 		st: n.store, write: n.store.Write, secrets: n.home.secrets, cfg: &n.cfg, log: n.cfg.Log, in: make(chan input, inputQueue), hub: n.hub,
-		touched: map[*device]bool{}, spoken: map[*conversation]bool{}, links: map[*link]bool{}, given: map[identity.DeviceID]time.Time{}, parting: map[identity.PersonID]bool{},
+		touched: map[*device]bool{}, spoken: map[*conversation]bool{}, links: map[*link]bool{}, given: map[identity.DeviceID]time.Time{}, parting: map[identity.PersonID]uint64{},
 	}
 	now := n.cfg.Now()
 	err := n.store.Write(ctx, func(tx *store.Tx) error {

@@ -295,7 +295,7 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 		return err
 	}
 	places := l.places(p)
-	open, err := l.takeKey(tx, rekeyAfter)
+	open, err := l.takeKey(tx, p, rekeyAfter)
 	if err != nil {
 		return err
 	}
@@ -316,9 +316,10 @@ func (l *loop) vanish(tx *store.Tx, p identity.PersonID) error {
 	return nil
 }
 
-// takeKey draws another transport key, which the main host gets after a while, and ends
-// the open invites, as they name the one of before. It counts these.
-func (l *loop) takeKey(tx *store.Tx, after time.Duration) (open int, err error) {
+// takeKey draws another transport key, because of a person if there is one, which the
+// main host gets after a while, and ends the open invites, as they name the one of before.
+// It counts these.
+func (l *loop) takeKey(tx *store.Tx, p identity.PersonID, after time.Duration) (open int, err error) {
 	key, err := drawTransport(tx, l.cfg.Random, settingTransport)
 	if err != nil {
 		return 0, err
@@ -330,7 +331,13 @@ func (l *loop) takeKey(tx *store.Tx, after time.Duration) (open int, err error) 
 		return 0, err
 	}
 	if net := l.net; net != nil {
-		l.then(func() { net.rekey(key, after) })
+		l.then(func() {
+			l.keys++
+			if l.parts(p) {
+				l.parting[p] = l.keys
+			}
+			net.rekey(nextKey{key, l.keys, after})
+		})
 	}
 	return l.endInvites(tx)
 }

@@ -320,7 +320,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 		l.then(k.close)
 		return nil
 	}
-	if ways := l.waysOf(d); !l.mayUse(ways, k) && (ways != store.RelayOnly || !l.parting[d.Person]) {
+	if ways := l.waysOf(d); !l.mayUse(ways, k) && (ways != store.RelayOnly || !l.parts(d.Person)) {
 		d.queue.dialing = false
 		l.then(k.close)
 		return nil

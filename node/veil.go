@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -150,11 +151,15 @@ func (l *loop) unsay(tx *store.Tx, p identity.PersonID) error {
 // rule has just become this knows that of a host which has its key for a moment yet, and
 // is told there of the veil.
 func (l *loop) hidden(d *device, k *link) bool {
-	return !k.veiled && l.waysOf(d) == store.RelayOnly && !l.parting[d.Person]
+	return !k.veiled && l.waysOf(d) == store.RelayOnly && !l.parts(d.Person)
 }
 
-// leaving says whether the main host gets another key in a moment.
-func (l *loop) leaving() bool { return l.net != nil && l.net.rekeys() }
+// parts says whether a person is under the rule since a moment, so that the main host has
+// a key yet which they know.
+func (l *loop) parts(p identity.PersonID) bool {
+	_, ok := l.parting[p]
+	return ok
+}
 
 // may gives whose cells a link brings, but for the one that it is known to be of.
 func (l *loop) may(k *link) func(identity.DeviceID) bool {
@@ -165,12 +170,14 @@ func (l *loop) may(k *link) func(identity.DeviceID) bool {
 }
 
 // part ends the links that run by a way which their device may not be reached by, now
-// that the hosts that they knew are gone.
-func (l *loop) part() {
-	clear(l.parting)
+// that the main host has a key, and the hosts of before are gone. Those because of whom a
+// later key was drawn may be connected until that takes its place.
+func (l *loop) part(key uint64) {
+	l.hasKeys = key
+	maps.DeleteFunc(l.parting, func(_ identity.PersonID, drawn uint64) bool { return drawn != 0 && drawn <= key })
 	l.then(l.hub.turn)
 	for k := range l.links {
-		if d, ok := l.acct.devices[k.device]; ok && k.known && !l.mayUse(l.waysOf(d), k) {
+		if d, ok := l.acct.devices[k.device]; ok && k.known && !l.mayUse(l.waysOf(d), k) && !l.parts(d.Person) {
 			l.then(k.replaced)
 		}
 	}
@@ -187,11 +194,15 @@ const partTime = 2 * rekeyAgain
 func (n *Node) parted(ctx context.Context, p identity.PersonID) error {
 	ctx, cancel := context.WithTimeout(ctx, partTime)
 	defer cancel()
+	var key uint64 // the last that was drawn until now
 	for {
 		turned := n.hub.turns()
 		left := false
 		err := n.ask(ctx, func(l *loop) {
-			left = l.leaving() // dials that began go on until then
+			if key == 0 {
+				key = l.keys
+			}
+			left = l.hasKeys < key // dials that began go on until then
 			for k := range l.links {
 				d, ok := l.acct.devices[k.device]
 				left = left || ok && k.known && d.Person == p && !l.mayUse(l.waysOf(d), k)

@@ -129,7 +129,7 @@ func TestDialOfBeforeTheRuleEnds(t *testing.T) {
 			before = d.queue.link
 			l.acct.contacts[d.Person].Ways = store.RelayOnly
 			l.tellKnown()
-			l.part()
+			l.part(0)
 		})
 		if before == nil || !before.stale.Load() {
 			t.Error("the link of before goes on, or there was none")
@@ -143,6 +143,63 @@ func TestDialOfBeforeTheRuleEnds(t *testing.T) {
 			t.Errorf("%d packets went there", c)
 		}
 		closed(t, ada, bob, eve)
+	})
+}
+
+// TestPartingIsOfItsOwnKey: a key that the main host gets, and that was drawn because of
+// somebody else before, neither ends the link by which Bob is told of the veil nor counts
+// as what parts him from this node; nor Eve, who is not connected at all.
+func TestPartingIsOfItsOwnKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob, eve, carol := alone(t, net, 1, "Ada"), alone(t, net, 2, "Bob"), alone(t, net, 3, "Eve"), alone(t, net, 4, "Carol")
+		for _, n := range []*Node{bob, eve, carol} {
+			meet(t, ada, n)
+		}
+		closed(t, eve)
+		time.Sleep(time.Minute)
+		begin := time.Now()
+		type done struct {
+			who string
+			in  time.Duration
+		}
+		parted := make(chan done, 3)
+		under := func(who string) {
+			go func() {
+				if _, err := ada.SetWays(t.Context(), who, WaysRelay); err != nil {
+					t.Error(err)
+				}
+				parted <- done{who, time.Since(begin)}
+			}()
+		}
+		under("Carol")
+		time.Sleep(3 * time.Second)
+		under("Bob")
+		under("Eve")
+		time.Sleep(100 * time.Millisecond)
+		var link *link
+		at(t, ada, bob, func(l *loop, d *device) {
+			if link = d.queue.link; link == nil || len(l.parting) != 3 {
+				t.Errorf("Bob is connected: %v, and %d are parting", link != nil, len(l.parting))
+			}
+			l.part(1) // as if the host got Carol's key while Bob's was drawn
+		})
+		at(t, ada, bob, func(l *loop, d *device) {
+			if link == nil || link.stale.Load() || l.hidden(d, link) || len(l.parting) != 2 {
+				t.Errorf("Bob is cut off, or hidden from, before he is parted; %d are parting", len(l.parting))
+			}
+		})
+		for range 3 {
+			if d := <-parted; (d.in < 3*time.Second+rekeyAfter) != (d.who == "Carol") {
+				t.Errorf("%s was parted after %v", d.who, d.in)
+			}
+		}
+		at(t, ada, bob, func(l *loop, d *device) {
+			if len(l.parting) > 0 || l.hasKeys != 3 || l.keys != 3 {
+				t.Errorf("%d are parting still; the host has key %d of %d", len(l.parting), l.hasKeys, l.keys)
+			}
+		})
+		closed(t, ada, bob, carol)
 	})
 }
 

@@ -78,7 +78,7 @@ func (l *loop) slip(tx *store.Tx) error {
 	if err := l.watch(tx, nil); err != nil {
 		return err
 	}
-	open, err := l.takeKey(tx, 0)
+	open, err := l.takeKey(tx, identity.PersonID{}, 0)
 	if err != nil {
 		return err
 	}

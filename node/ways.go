@@ -65,7 +65,9 @@ func (n *Node) SetWays(ctx context.Context, who, ways string) (Contact, error) {
 		}
 		switch {
 		case rule == store.RelayOnly:
-			l.parting[c.Person] = before == store.AnyWay && l.net != nil
+			if before == store.AnyWay && l.net != nil {
+				l.parting[c.Person] = 0
+			}
 			return l.goUnder(tx, c.Person)
 		case rule == store.LANOnly && before == store.RelayOnly:
 			return l.raiseVeil(tx) // of which they knew
