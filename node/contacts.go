@@ -349,7 +349,7 @@ func (n *Node) AcceptRequest(ctx context.Context, who string) (Contact, error) {
 			return err
 		}
 		if c.Ways == store.RelayOnly {
-			if err := l.goBack(tx, c.Person); err != nil {
+			if err := l.goUnderAgain(tx, c.Person); err != nil {
 				return err
 			}
 		}

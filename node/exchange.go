@@ -172,11 +172,11 @@ func (l *loop) befriend(tx *store.Tx, met contact.Met, log *identity.Log, state 
 		return nil, err
 	}
 	l.acct.contacts[person] = &next
-	if back && state == store.Accepted && next.Ways == store.RelayOnly {
+	if state == store.Accepted && next.Ways == store.RelayOnly { // by the invite they know where this node is
 		if l.net != nil {
 			l.parting[person] = 0
 		}
-		if err := l.goBack(tx, person); err != nil {
+		if err := l.goUnderAgain(tx, person); err != nil {
 			return nil, err
 		}
 	}
@@ -359,6 +359,9 @@ func (e *edge) Store(ctx context.Context, token contact.Token, met contact.Met) 
 			return err
 		}
 		invite.Uses, invite.UsedBy = invite.Uses+1, person
+		if state == store.Accepted && l.acct.contacts[person].Ways == store.RelayOnly {
+			invite.Revoked = true // as the key in it; they cannot have another one drawn by it
+		}
 		if err := tx.PutInvite(&invite); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ type Invite struct {
 	Uses    int
 	Revoked bool
 	Changed uint64
+	Warning string // of an invite just made: who should not see it; or nothing
 }
 
 // Invite makes an invite for one person and gives its link.
@@ -108,11 +109,35 @@ func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
 	var out Invite
 	err = n.read(ctx, func(vw *view) error {
 		stored, err := vw.tx.InviteByToken(row.TokenHash)
+		if err != nil {
+			return err
+		}
 		out = vw.invite(stored)
+		contacts, err := vw.tx.Contacts()
+		out.Warning = inviteWarning(contacts)
 		return err
 	})
 	out.Link, out.QR, out.Reach = link, qr, reach
 	return out, err
+}
+
+// inviteWarning says of an invite, which shows this node's address to who has it, that
+// some contacts are not to learn that.
+func inviteWarning(contacts []store.Contact) string {
+	n := 0
+	for _, c := range contacts {
+		if c.Ways == store.RelayOnly && c.State == store.Accepted && c.Trust != store.Blocked {
+			n++
+		}
+	}
+	whom := "the contact who may"
+	switch {
+	case n == 0:
+		return ""
+	case n > 1:
+		whom = fmt.Sprintf("the %d contacts who may", n)
+	}
+	return "Whoever has this link sees this node's address. Keep it from " + whom + " reach this node by relays only."
 }
 
 // inviteAddresses puts the way to this node into v: the best address for where it

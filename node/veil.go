@@ -373,7 +373,7 @@ func (e *edge) veilPlaces() (out [][]byte) {
 
 // mayCall refuses to answer an own invite, and that of a contact who may reach this
 // node by relays only: it would have it call where they say. Who was removed is called,
-// as the owner wants them back (goBack).
+// as the owner wants them back (goUnderAgain).
 func (n *Node) mayCall(ctx context.Context, invite contact.Invite) error {
 	if invite.Person == n.me.Hash16() {
 		return exchangeError(contact.ErrOwnInvite)

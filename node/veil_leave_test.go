@@ -176,7 +176,7 @@ func TestRelayOnlyContactReturns(t *testing.T) {
 		if _, err := ada.AddContact(ctx, link(ctx, t, bob, false), node.AddOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		if all := notices(); !slices.ContainsFunc(all, func(n node.Notice) bool { return strings.Contains(n.Text, "while being added") }) {
+		if all := notices(); !slices.ContainsFunc(all, func(n node.Notice) bool { return strings.Contains(n.Text, "could see where this node is") }) {
 			t.Errorf("Ada was told %+v", all)
 		}
 		if c, err := ada.Contact(ctx, "Bob"); err != nil || c.Ways != node.WaysRelay {
@@ -189,6 +189,63 @@ func TestRelayOnlyContactReturns(t *testing.T) {
 		}
 		closeAll(t, ada, bob, relay)
 	})
+}
+
+// TestRelayOnlyContactAnswersAnInvite: who may reach Ada by relays only and answers an
+// invite of hers sees where she is by that. She is told, leaves the key that it showed,
+// and so ends the invite, whatever kind it is: they cannot do it twice. They reach her
+// over the relay as before. What she was told when she made it says whom to keep it from.
+func TestRelayOnlyContactAnswersAnInvite(t *testing.T) {
+	for _, many := range []bool{false, true} {
+		t.Run(map[bool]string{false: "for one", true: "for many"}[many], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+				defer cancel()
+				net := testnet.New(t, 1, testnet.Options{})
+				relay := around(t, net, 0, "", "Relay", "server")
+				ada, bob := around(t, net, 1, "", "Ada", "client", relay), around(t, net, 2, "", "Bob", "client", relay)
+				befriend(ctx, t, ada, bob)
+				time.Sleep(10 * time.Second)
+				made, err := ada.NewInvite(ctx, node.InviteRequest{})
+				if err != nil || made.Warning != "" {
+					t.Errorf("without anybody to hide from: %q, %v", made.Warning, err)
+				}
+				setWays(ctx, t, ada, "Bob", node.WaysRelay)
+				overRelay(ctx, t, bob, ada, "Ada", "Bob", "over the relay")
+				if made, err = ada.NewInvite(ctx, node.InviteRequest{Many: many}); err != nil || !strings.Contains(made.Warning, "Keep it from the contact") {
+					t.Errorf("the invite says %q, %v", made.Warning, err)
+				}
+				_, main, _, err := ada.Placed(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				notices := ada.Watch()
+				if _, err := bob.AddContact(ctx, made.Link, node.AddOptions{}); err != nil {
+					t.Error(err)
+				}
+				if all := notices(); !slices.ContainsFunc(all, func(n node.Notice) bool {
+					return strings.Contains(n.Text, "could see where this node is, by an invite")
+				}) {
+					t.Errorf("Ada was told %+v", all)
+				}
+				time.Sleep(time.Minute)
+				_, next, _, err := ada.Placed(ctx)
+				if err != nil || next == main {
+					t.Errorf("the key that the invite shows stays, %v", err)
+				}
+				quiet := net.Traffic(1, 2).Packets + net.Traffic(2, 1).Packets
+				overRelay(ctx, t, bob, ada, "Ada", "Bob", "over the relay again")
+				overRelay(ctx, t, ada, bob, "Bob", "Ada", "and back")
+				if all := net.Traffic(1, 2).Packets + net.Traffic(2, 1).Packets; all != quiet {
+					t.Errorf("%d packets went between them", all-quiet)
+				}
+				if all, err := ada.Invites(ctx); err != nil || !all[0].Revoked || all[0].Uses != 1 {
+					t.Errorf("the invite is open: %+v, %v", all, err)
+				}
+				closeAll(t, ada, bob, relay)
+			})
+		})
+	}
 }
 
 // TestRelayOnlyContactIsToldAgain: Ada takes back what she said of her veil before it

@@ -101,11 +101,11 @@ func (l *loop) goUnder(tx *store.Tx, p identity.PersonID) error {
 	return l.vanish(tx, p)
 }
 
-// goBack puts somebody under the rule again who may reach this node by relays only, was
-// removed, and is a contact once more. They have seen this node while they were added.
-func (l *loop) goBack(tx *store.Tx, p identity.PersonID) error {
+// goUnderAgain hides this node anew from somebody who may reach it by relays only, and
+// has seen where it is: by an invite, or as they were added once more after a removal.
+func (l *loop) goUnderAgain(tx *store.Tx, p identity.PersonID) error {
 	name := l.acct.shown(p)
-	l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("%s could see where this node is while being added. From now on they reach it by relays only, as you said before; to change that: kinloom contact ways %s any.", name, quoteName(name))})
+	l.notify(Notice{Kind: "route", Who: p, Text: fmt.Sprintf("%s could see where this node is, by an invite. From now on they reach it by relays only again, as you said before; to change that: kinloom contact ways %s any.", name, quoteName(name))})
 	return l.goUnder(tx, p)
 }
 

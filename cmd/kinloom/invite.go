@@ -84,6 +84,9 @@ func (a *app) showInvite(made client.Invite) error {
 		}
 		a.say("Invite (%s, %s) - %s:", until(i.Expires.Time, time.Now()), whom, reachWords(i.Reach))
 		fmt.Fprintf(w, "%s%s\n", drawn, i.Link)
+		if i.Warning != "" {
+			a.say("Note:  %s", i.Warning)
+		}
 	})
 }
 

@@ -137,6 +137,9 @@ func (a *app) inviteAgain(ctx context.Context, n *node.Node) error {
 		return show(a, invitation{"invite", api.Invite(made)}, nil)
 	}
 	_, err = fmt.Fprintf(a.term.out, "Invite (%s, one person) - %s:\n  %s\n", until(made.Expires, time.Now()), reachWords(made.Reach), made.Link)
+	if err == nil && made.Warning != "" {
+		_, err = fmt.Fprintf(a.term.out, "Note:  %s\n", made.Warning)
+	}
 	return err
 }
 
@@ -184,8 +187,12 @@ func (a *app) welcome(s client.Status, invite client.Invite) error {
 			showEntry(w, s)
 		}
 		fmt.Fprintf(w, "Next:  %s\n       %s\n       %s\n", a.command("contact add LINK"), a.command(`send me "a note"`), a.command("inbox"))
-		for _, warning := range s.Warnings {
-			fmt.Fprintf(w, "Note:  %s\n", warning)
+		notes := s.Warnings
+		if invite.Warning != "" {
+			notes = append(notes, invite.Warning)
+		}
+		for _, note := range notes {
+			fmt.Fprintf(w, "Note:  %s\n", note)
 		}
 	})
 }

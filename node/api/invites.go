@@ -38,6 +38,6 @@ func (s *server) invites(api huma.API) {
 func Invite(i node.Invite) client.Invite {
 	return client.Invite{
 		ID: i.ID, Link: i.Link, QR: i.QR, Expires: client.At(i.Expires), Reach: i.Reach, Many: i.Many,
-		Created: client.At(i.Created), Uses: i.Uses, Revoked: i.Revoked, Changed: i.Changed,
+		Created: client.At(i.Created), Uses: i.Uses, Revoked: i.Revoked, Changed: i.Changed, Warning: i.Warning,
 	}
 }
