@@ -246,6 +246,10 @@ func (l *loop) standing(tx *store.Tx, p contact.Peer) (*identity.Log, error) {
 		l.log.Warn("refused a device that is no longer its person's", "device", p.Device().Short())
 		return nil, refused("Ask them for an invite of a device that they still use.", "the device that answered is no longer this person's")
 	}
+	if d, ok := l.acct.devices[p.Device()]; ok && !l.mayLeave(&d.Device, p.Transport.PeerID()) {
+		l.complain(d, keysOften, nil)
+		return nil, refused("Ask them what is wrong with their node.", "the device that answered has changed its transport key too often")
+	}
 	return merged, nil
 }
 

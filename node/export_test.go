@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/kinloom/kinloom/identity"
@@ -326,3 +327,27 @@ func (n *Node) Watched(ctx context.Context, place string) error {
 
 // Elsewhere says whether a node that was at some places has left them all.
 func Elsewhere(before, now []netip.Prefix) bool { return elsewhere(before, now) }
+
+// FillFormer has a person have had as many transport keys as are noted.
+func (n *Node) FillFormer(ctx context.Context, p identity.PersonID) error {
+	return n.change(ctx, func(l *loop, tx *store.Tx) error {
+		for range formerMax {
+			key, _, err := crypto.GenerateEd25519Key(l.cfg.Random)
+			if err != nil {
+				return err
+			}
+			id, err := peer.IDFromPrivateKey(key)
+			if err != nil {
+				return err
+			}
+			if err := l.leaves(tx, &store.Device{Person: p, Transport: []byte(id)}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Hides says whether a transport is known as that of a contact who may reach this node
+// by relays only.
+func (n *Node) Hides(id peer.ID) bool { return n.edge.known.Load().hidden[id] }

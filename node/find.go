@@ -373,10 +373,14 @@ func (l *loop) found(tx *store.Tx, id identity.DeviceID, h rv.Hint, t tier) erro
 	d.Records = b
 	if !time.Unix(int64(h.Made), 0).Before(d.Told.Truncate(time.Second)) {
 		id := contact.Transport(h.Devices[0].Transport).PeerID()
-		if err := l.leaves(tx, &d.Device, id); err != nil {
-			return err
+		if l.mayLeave(&d.Device, id) {
+			if err := l.leaves(tx, &d.Device, id); err != nil {
+				return err
+			}
+			d.hinted(id, l.net.clean(h.Devices[0].Addrs))
+		} else {
+			l.complain(d, keysOften, nil)
 		}
-		d.hinted(id, l.net.clean(h.Devices[0].Addrs))
 	}
 	l.wrote = true
 	return tx.PutDevice(&d.Device)

@@ -15,7 +15,8 @@ import (
 
 // TestRecordOfTomorrowIsNoNews: the record of tomorrow that was published this evening
 // does not override what its device has said in a session since, though its seq counts
-// as midnight. One that was written later adds its addresses behind those.
+// as midnight. One that was written later adds its addresses behind those; but it puts no
+// other key in place of one that cannot be noted any more.
 func TestRecordOfTomorrowIsNoNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -59,6 +60,13 @@ func TestRecordOfTomorrowIsNoNews(t *testing.T) {
 		found(old, stamp, moved.String()+" "+sourceTold)
 		time.Sleep(time.Minute)
 		next, stamp := record(after, 1)
+		found(next, stamp, moved.String()+" "+sourceTold, after.String()+" "+sourceRecord)
+		if err := bob.FillFormer(ctx, ada.me); err != nil { // the key that she has could not be noted
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		next, stamp = record(before, 2)
+		next.Devices[0].Transport[0] ^= 1
 		found(next, stamp, moved.String()+" "+sourceTold, after.String()+" "+sourceRecord)
 		closed(t, ada, bob)
 	})

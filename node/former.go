@@ -14,9 +14,12 @@ import (
 // server goes on while its owner's device tells another key.
 const settingFormer = "former transport "
 
-// formerMax bounds such keys of one person: no device needs a new one often, and later
-// ones must not push out the first.
-const formerMax = 256
+// formerMax bounds such keys of one person: one a week for twenty years. None of them is
+// forgotten for a later one; who has had so many has the last for good.
+const formerMax = 1024
+
+// keysOften says that a device named more.
+const keysOften = "a device changed its transport key too often; the next one was passed over"
 
 // loadFormer reads who had which transport key.
 func (a *account) loadFormer(tx *store.Tx) error {
@@ -33,11 +36,11 @@ func (a *account) loadFormer(tx *store.Tx) error {
 	return nil
 }
 
-// leaves notes the transport key that a device has, as it will have another one.
-func (l *loop) leaves(tx *store.Tx, d *store.Device, next []byte) error {
-	id := peer.ID(d.Transport)
-	if _, known := l.acct.former[id]; known || len(id) == 0 || string(id) == string(next) || d.Person == l.acct.me {
-		return nil
+// mayLeave says whether a device may have another transport key: not, where the one that
+// it has could not be noted, and would not be known as theirs any more.
+func (l *loop) mayLeave(d *store.Device, next []byte) bool {
+	if !l.isLeft(d, next) {
+		return true
 	}
 	n := 0
 	for _, p := range l.acct.former {
@@ -45,9 +48,23 @@ func (l *loop) leaves(tx *store.Tx, d *store.Device, next []byte) error {
 			n++
 		}
 	}
-	if n >= formerMax {
+	return n < formerMax
+}
+
+// isLeft says whether a device has a transport key that is to be noted when it has
+// another one.
+func (l *loop) isLeft(d *store.Device, next []byte) bool {
+	id := peer.ID(d.Transport)
+	_, known := l.acct.former[id]
+	return !known && len(id) > 0 && string(id) != string(next) && d.Person != l.acct.me
+}
+
+// leaves notes the transport key that a device has, as it will have another one.
+func (l *loop) leaves(tx *store.Tx, d *store.Device, next []byte) error {
+	if !l.isLeft(d, next) {
 		return nil
 	}
+	id := peer.ID(d.Transport)
 	l.wrote = true
 	l.acct.former[id] = d.Person
 	l.then(l.tellKnown)

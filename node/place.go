@@ -171,6 +171,10 @@ func (l *loop) moved(tx *store.Tx, d *device, c *conversation, e store.Event, ev
 			return nil
 		}
 	}
+	if !l.mayLeave(&d.Device, id) {
+		l.complain(d, keysOften, nil)
+		return nil
+	}
 	won, err := tx.SetControl(store.Control{Conversation: c.Row, Person: d.Person, Type: ev.Type, Key: ev.Key, Clock: e.Clock, ID: e.ID, Body: ev.Body})
 	if err != nil || !won {
 		return err
