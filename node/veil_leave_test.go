@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -317,6 +318,30 @@ func TestRelayOnlyContactIsNotPartedYet(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
+		closeAll(t, ada, bob)
+	})
+}
+
+// TestRelayOnlyRuleThatCannotBeSaved: where the disk does not take the rule, nobody is
+// said to be parted from for ever after, and the rule can be given once more.
+func TestRelayOnlyRuleThatCannotBeSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := around(t, net, 1, "", "Ada", "client"), around(t, net, 2, "", "Bob", "client")
+		befriend(ctx, t, ada, bob)
+		time.Sleep(10 * time.Second)
+		if _, err := ada.FailCommits(ctx, node.Faults{Nth: 1, Cause: errors.New("no")}); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := ada.SetWays(ctx, "Bob", node.WaysRelay); err == nil {
+			t.Errorf("saved: %+v", c)
+		}
+		time.Sleep(time.Minute)
+		if s, err := ada.Status(ctx); err != nil || strings.Contains(strings.Join(s.Warnings, " "), "not parted") {
+			t.Errorf("status warns %q, %v", s.Warnings, err)
+		}
+		setWays(ctx, t, ada, "Bob", node.WaysRelay)
 		closeAll(t, ada, bob)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/dm"
@@ -200,6 +202,44 @@ func TestPartingIsOfItsOwnKey(t *testing.T) {
 			}
 		})
 		closed(t, ada, bob, carol)
+	})
+}
+
+// asked keeps of whom the network is asked where this machine is.
+type asked struct {
+	jobs
+	known *known
+}
+
+func (a *asked) places(k *known) []netip.Prefix {
+	a.known = k
+	return nil
+}
+
+// TestPlacesAreNotAskedOfWhoLeaves: where this node is when Bob is to find it no more,
+// his server has no say in; it could make this node take its own place for another one.
+func TestPlacesAreNotAskedOfWhoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob := alone(t, net, 1, "Ada"), alone(t, net, 2, "Bob")
+		meet(t, ada, bob)
+		time.Sleep(10 * time.Second)
+		for _, leaves := range []bool{false, true} {
+			at(t, ada, bob, func(l *loop, d *device) {
+				var who identity.PersonID
+				if leaves {
+					who = d.Person
+				}
+				real, spy := l.net, &asked{jobs: l.net}
+				l.net = spy
+				l.places(who)
+				l.net = real
+				if left := spy.known != nil && spy.known.shunned[peer.ID(d.Transport)]; left != leaves {
+					t.Errorf("Bob leaves: %v; his server is left out: %v", leaves, left)
+				}
+			})
+		}
+		closed(t, ada, bob)
 	})
 }
 

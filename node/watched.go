@@ -25,7 +25,7 @@ func (a *account) loadWatched(tx *store.Tx) error {
 		return nil
 	}
 	a.watched = []netip.Prefix{}
-	for _, s := range strings.Fields(string(raw)) {
+	for s := range strings.FieldsSeq(string(raw)) {
 		if p, err := netip.ParsePrefix(s); err == nil {
 			a.watched = append(a.watched, p)
 		}

@@ -162,7 +162,7 @@ func TestElsewhere(t *testing.T) {
 		{"1.1.1.1/32", "2.2.2.2/32 2a00:1::/48", true},
 	} {
 		places := func(s string) (out []netip.Prefix) {
-			for _, p := range strings.Fields(s) {
+			for p := range strings.FieldsSeq(s) {
 				out = append(out, netip.MustParsePrefix(p))
 			}
 			return out
