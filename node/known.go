@@ -24,10 +24,11 @@ type known struct {
 	relays   []peer.AddrInfo        // of those that relay
 	trusted  []peer.AddrInfo        // those of servers whose persons may reach this node by any way
 	owners   map[peer.ID]identity.PersonID
-	shunned  map[peer.ID]bool           // transports that those have, or had, who must not know the main host
-	hidden   map[peer.ID]bool           // those of them that must not even be dialled: of contacts by relays only
-	under    map[identity.DeviceID]bool // and their devices
-	veil     bool                       // there is a veil, which needs its carriers
+	shunned  map[peer.ID]bool              // transports that those have, or had, who must not know the main host
+	hidden   map[peer.ID]bool              // those of them that must not even be dialled: of contacts by relays only
+	under    map[identity.DeviceID]bool    // and their devices
+	veiled   map[peer.ID]identity.PersonID // whom the veil knows: those contacts, by the keys that their devices have now
+	veil     bool                          // there is a veil, which needs its carriers
 }
 
 // tellKnown replaces the copy where something has changed.
@@ -42,7 +43,7 @@ func (l *loop) tellKnown() {
 func (l *loop) knownNow() *known {
 	next := &known{
 		contacts: map[peer.ID]store.Ways{}, owners: map[peer.ID]identity.PersonID{}, shunned: map[peer.ID]bool{},
-		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{}, veil: l.acct.veil != [32]byte{},
+		hidden: map[peer.ID]bool{}, under: map[identity.DeviceID]bool{}, veiled: map[peer.ID]identity.PersonID{}, veil: l.acct.veil != [32]byte{},
 	}
 	for p, id := range l.acct.transports() {
 		c, ok := l.acct.contacts[p]
@@ -55,12 +56,16 @@ func (l *loop) knownNow() *known {
 		}
 	}
 	for _, d := range l.acct.devices {
+		c, ok := l.acct.contacts[d.Person]
+		counts := ok && d.ID != l.acct.device && c.State != store.Removed && c.State != store.Request && !l.shutOut(d)
 		if l.waysOf(d) == store.RelayOnly {
 			next.under[d.ID] = true
+			if counts && len(d.Transport) > 0 {
+				next.veiled[peer.ID(d.Transport)] = d.Person
+			}
 			continue // to all but the veil they are strangers
 		}
-		c, ok := l.acct.contacts[d.Person]
-		if !ok || d.ID == l.acct.device || c.State == store.Removed || c.State == store.Request || l.shutOut(d) {
+		if !counts {
 			continue
 		}
 		for _, id := range [][]byte{d.Transport, d.LAN} {

@@ -271,16 +271,21 @@ func (e *edge) veiler(ctx context.Context) error {
 	}
 }
 
-// raise starts the veil, and gives what ends it.
-func (e *edge) raise(ctx context.Context, key crypto.PrivKey) (lower func(), err error) {
+// veilHost is how the host of the veil is configured.
+func (e *edge) veilHost(key crypto.PrivKey) p2p.Config {
 	cfg := e.hosts
 	cfg.Veiled, cfg.Key, cfg.Data, cfg.Bootstrap, cfg.MDNS, cfg.Discovery = true, key, nil, nil, false, nil
 	cfg.Relays, cfg.Handler, cfg.Silent = e.veilRelays, unveiled{e}, nil
-	cfg.Trusted, cfg.Owner, cfg.Shunned, cfg.Avoid = e.avoid, nil, nil, nil
+	cfg.Trusted, cfg.Owner, cfg.Shunned, cfg.Avoid = e.veilTrusts, e.veilOwner, nil, nil
 	if cfg.Throwaway != nil {
 		cfg.Options = cfg.Throwaway()
 	}
-	n, err := p2p.New(cfg)
+	return cfg
+}
+
+// raise starts the veil, and gives what ends it.
+func (e *edge) raise(ctx context.Context, key crypto.PrivKey) (lower func(), err error) {
+	n, err := p2p.New(e.veilHost(key))
 	if err != nil {
 		return nil, err
 	}
@@ -338,6 +343,21 @@ func (e *edge) veilRelays() []peer.AddrInfo {
 		return slices.Clone(c.use)
 	}
 	return nil
+}
+
+// veilTrusts says whether a transport is one that a contact has now who is spoken to
+// from the veil. Keys that they had, and those of who was blocked or removed, are
+// strangers' there too.
+func (e *edge) veilTrusts(id peer.ID) bool { return e.veilOwner(id) != "" }
+
+// veilOwner names that contact.
+func (e *edge) veilOwner(id peer.ID) string {
+	if k := e.known.Load(); k != nil {
+		if p, ok := k.veiled[id]; ok {
+			return p.String()
+		}
+	}
+	return ""
 }
 
 // avoid says whether a transport is that of a contact who may reach this node by relays

@@ -32,6 +32,7 @@ type circuitIn struct {
 	since time.Time
 	from  peer.ID // who comes, as the relay says
 	peer  peer.ID // empty before the handshake
+	owner string  // the person: of peer, before the handshake of from
 	known bool    // a contact, or about to be one; before the handshake if from is
 	gone  bool    // off the list
 	end   func()  // ends the connection at once
@@ -39,6 +40,11 @@ type circuitIn struct {
 
 func (in *circuitIn) silent() bool   { return in.peer == "" && !in.known }
 func (in *circuitIn) stranger() bool { return in.peer != "" && !in.known }
+
+// knownOf matches what somebody who is known has.
+func knownOf(owner string) func(*circuitIn) bool {
+	return func(in *circuitIn) bool { return in.known && in.owner == owner }
+}
 
 // relay notes that others may reach us over p, or no longer.
 func (g *guard) relay(p peer.ID, on bool) {
@@ -56,9 +62,10 @@ func (g *guard) relay(p peer.ID, on bool) {
 // can play the relay and make up who comes; only those that we asked to relay are
 // heard. These are believed who comes until the handshake shows it: they could as well
 // bring nobody, and strangers who never come to a handshake must not keep out a contact.
-// Where a place is needed, the one goes who has been there longest and is not known.
+// Where a place is needed, the one goes who has been there longest and is not known; who
+// is known has a share, whatever keys they come with, and loses the oldest of their own.
 func (g *guard) arrive(relay, from peer.ID, end func(), now time.Time) (*circuitIn, error) {
-	known := g.trusted(from)
+	known, owner := g.trusted(from), g.owner(from)
 	g.mu.Lock()
 	c := g.relays[relay]
 	if c == nil {
@@ -70,7 +77,9 @@ func (g *guard) arrive(relay, from peer.ID, end func(), now time.Time) (*circuit
 		return nil, errGuardCircuits
 	}
 	goes := c.trim(MaxCircuitsFrom-1, func(in *circuitIn) bool { return in.peer == "" && in.from == from })
-	if !known {
+	if known {
+		goes = append(goes, c.trim(MaxCircuitsPerson-1, knownOf(owner))...)
+	} else {
 		goes = append(goes, c.trim(MaxCircuitsRelay/2-1, (*circuitIn).silent)...)
 	}
 	if n := len(c.all) - MaxCircuitsRelay + 1; n > 0 {
@@ -79,7 +88,7 @@ func (g *guard) arrive(relay, from peer.ID, end func(), now time.Time) (*circuit
 	var in *circuitIn
 	err := errGuardCircuits
 	if len(c.all) < MaxCircuitsRelay {
-		in, err = &circuitIn{of: c, since: now, from: from, known: known, end: end}, nil
+		in, err = &circuitIn{of: c, since: now, from: from, owner: owner, known: known, end: end}, nil
 		c.all = append(c.all, in)
 	}
 	g.mu.Unlock()
@@ -121,10 +130,11 @@ func endAll(goes []*circuitIn) {
 // came notes who it is, after the handshake: half of the places are for those who
 // are known.
 func (g *guard) came(in *circuitIn, p peer.ID) error {
-	known := g.trusted(p)
+	known, owner := g.trusted(p), g.owner(p)
 	g.mu.Lock()
-	in.peer, in.known = p, known
+	in.peer, in.owner, in.known = p, owner, known
 	goes := in.of.trim(MaxCircuitsRelay/2, (*circuitIn).stranger)
+	goes = append(goes, in.of.trim(MaxCircuitsPerson, knownOf(owner))...)
 	gone := in.gone
 	g.mu.Unlock()
 	endAll(goes)

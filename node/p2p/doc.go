@@ -66,8 +66,9 @@
 // to be one, at most MaxCircuitsRelay each; their number is not counted against the
 // relay's own address, nor their streams against its subnet. Strangers have half of the
 // places while they do not say who they are and half after it, each until the next one
-// needs it, and give way to those who are known. The relays that lead to a
-// peer are asked side by side, 5 s each (overrelay.go): one that has died shows late.
+// needs it, and give way to those who are known, of whom each person has a quarter at
+// most. The relays that lead to a peer are asked side by side, 5 s each (overrelay.go): one
+// that has died shows late.
 //
 // A public home or server relays for others. Limits of circuit v2 are the same for
 // everybody, so there are two relays behind the one protocol: strangers have libp2p's

@@ -33,6 +33,7 @@ type guard struct {
 	lan     bucket        // of all found together
 	kick    func(peer.ID) // called without mu; must not block
 	trusted func(peer.ID) bool
+	owner   func(peer.ID) string // whose it is: names persons apart
 }
 
 func newGuard(kick func(peer.ID)) *guard {
@@ -47,6 +48,7 @@ func newGuard(kick func(peer.ID)) *guard {
 		lan:     bucket{tokens: FoundBurst},
 		kick:    kick,
 		trusted: func(peer.ID) bool { return true },
+		owner:   func(p peer.ID) string { return string(p) },
 	}
 }
 

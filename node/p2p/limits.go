@@ -55,15 +55,16 @@ const (
 
 	// MaxCircuitsRelay bounds connections that others open to us over one relay. Half of
 	// them at most are strangers' before the handshake, half are strangers' after it, and
-	// they give way to those who are known; MaxCircuitsFrom before the handshake are of one
-	// peer. A stranger has CircuitStranger to become known. CircuitRate is strangers' new
+	// they give way to those who are known; MaxCircuitsPerson are of one person who is
+	// known, and MaxCircuitsFrom before the handshake of one peer. A stranger has CircuitStranger to become known. CircuitRate is strangers' new
 	// ones per second over one relay after a burst of CircuitBurst: so even then each has a
 	// second for the handshake.
-	MaxCircuitsRelay = 16
-	MaxCircuitsFrom  = 2
-	CircuitStranger  = 15 * time.Second
-	CircuitRate      = 8
-	CircuitBurst     = 32
+	MaxCircuitsRelay  = 16
+	MaxCircuitsPerson = MaxCircuitsRelay / 4
+	MaxCircuitsFrom   = 2
+	CircuitStranger   = 15 * time.Second
+	CircuitRate       = 8
+	CircuitBurst      = 32
 	// MaxCircuitsPeer bounds the circuits of one peer over our relay, at either end. It is
 	// twice what a node takes over one relay, so that the node chooses who goes and the
 	// relay does not refuse while one more comes. HopRateSubnet is circuits per second that

@@ -97,6 +97,7 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Trusted != nil { // else nobody says who is known
 		n.guard.trusted = cfg.Trusted
 	}
+	n.guard.owner = n.owner
 	n.Handle(PingID, pingLimits, n.servePing)
 	return n, nil
 }

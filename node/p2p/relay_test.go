@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -260,6 +261,60 @@ func TestSilentCircuitsGo(t *testing.T) {
 	}
 	if liar.known {
 		t.Error("a stranger is known by the name of another")
+	}
+}
+
+// TestOnePersonsCircuits: a contact with several keys has a quarter of the places, before
+// the handshake and after it, and loses the oldest of their own: another one comes in.
+func TestOnePersonsCircuits(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	relay, other := newID(t), newID(t)
+	keys := []peer.ID{newID(t), newID(t), newID(t), newID(t)}
+	n, err := New(Config{
+		Key: newKey(t), Trusted: func(p peer.ID) bool { return p == other || slices.Contains(keys, p) },
+		Owner: func(p peer.ID) string {
+			if slices.Contains(keys, p) {
+				return "one"
+			}
+			return ""
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := n.guard
+	g.relay(relay, true)
+	come := func(p peer.ID) *circuitIn {
+		t.Helper()
+		in, err := g.arrive(relay, p, func() {}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	c := g.relays[relay]
+	stays := come(other)
+	if err := g.came(stays, other); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * len(keys) { // without a handshake, and two of one key
+		come(keys[i%len(keys)])
+	}
+	if len(c.all) != 1+MaxCircuitsPerson {
+		t.Errorf("%d places before the handshake, want %d", len(c.all)-1, MaxCircuitsPerson)
+	}
+	var first *circuitIn
+	for i := range MaxCircuitsRelay { // whoever the relay says that they are
+		in, p := come(newID(t)), keys[i%len(keys)]
+		if err := g.came(in, p); err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = in
+		}
+	}
+	if len(c.all) != 1+MaxCircuitsPerson || !first.gone || stays.gone {
+		t.Errorf("%d places after it, want %d, the first gone: %v, another's gone: %v", len(c.all)-1, MaxCircuitsPerson, first.gone, stays.gone)
 	}
 }
 
