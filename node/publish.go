@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// pairsMax is how many contacts get a record of their own: those who could not
-	// be told the secret of this device. Each costs a look-up through the DHT twice
+	// pairsMax is how many contacts' devices get a record of their own: those that could
+	// not be told the secret of this device. Each costs a look-up through the DHT twice
 	// a day.
 	pairsMax = 16
 	// publishTime bounds one publication.
@@ -74,14 +74,31 @@ func (l *loop) publications(tx *store.Tx) ([]publication, error) {
 	if known > 0 && len(l.place.addrs) > 0 {
 		out = append(out, publication{secret: rv.Secret(l.acct.secret), hint: l.hint(store.AnyWay)})
 	}
-	slices.SortFunc(pairs, func(a, b *device) int { return cmp.Or(b.Seen.Compare(a.Seen), bytes.Compare(a.ID[:], b.ID[:])) })
-	for _, d := range pairs[:min(len(pairs), pairsMax)] {
+	for _, d := range choosePairs(pairs) {
 		hint := l.hint(l.waysOf(d))
 		if secret, err := l.pairOf(d); err == nil && len(hint.Devices[0].Addrs) > 0 {
 			out = append(out, publication{secret: secret, hint: hint, veiled: l.waysOf(d) == store.RelayOnly})
 		}
 	}
 	return out, nil
+}
+
+// choosePairs gives those devices that get a record of their own: of each person the one
+// heard of last, so that nobody's many devices keep out another one, then the rest; those
+// heard of last come first.
+func choosePairs(all []*device) []*device {
+	slices.SortFunc(all, func(a, b *device) int { return cmp.Or(b.Seen.Compare(a.Seen), bytes.Compare(a.ID[:], b.ID[:])) })
+	has := make(map[identity.PersonID]bool)
+	var first, rest []*device
+	for _, d := range all {
+		if has[d.Person] {
+			rest = append(rest, d)
+		} else {
+			first = append(first, d)
+		}
+		has[d.Person] = true
+	}
+	return append(first, rest...)[:min(len(all), pairsMax)]
 }
 
 // knowsSecret says whether a device was told the present secret: itself, by its own

@@ -2,10 +2,12 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/node/store"
 	"github.com/kinloom/kinloom/protocol/rv"
@@ -84,4 +86,29 @@ func TestSecretIsKnownToWhomItWasReceipted(t *testing.T) {
 		}
 		closed(t, ada)
 	})
+}
+
+// TestEachPersonGetsAPair: a contact with many devices, all heard of a moment ago, does
+// not take the records of others: each person's device that was heard of last comes first.
+func TestEachPersonGetsAPair(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	var all []*device
+	add := func(person, n byte, seen time.Time) *device {
+		d := &device{Device: store.Device{ID: identity.DeviceID{person, n}, Person: identity.PersonID{person}, Seen: seen}}
+		all = append(all, d)
+		return d
+	}
+	for i := range byte(2 * pairsMax) {
+		add(1, i, at.Add(time.Duration(i)*time.Second))
+	}
+	late, early := add(2, 0, at.Add(-time.Hour)), add(2, 1, at.Add(-2*time.Hour))
+	away := add(3, 0, at.Add(-24*time.Hour))
+	last := all[2*pairsMax-1]
+	got := choosePairs(slices.Clone(all))
+	if len(got) != pairsMax || !slices.Equal(got[:3], []*device{last, late, away}) || slices.Contains(got, early) || got[3] != all[2*pairsMax-2] {
+		t.Errorf("%d records, of %v", len(got), got)
+	}
+	if got := choosePairs([]*device{early, away, late}); !slices.Equal(got, []*device{late, away, early}) {
+		t.Errorf("of a few: %v", got)
+	}
 }
