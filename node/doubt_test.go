@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/kinloom/kinloom/node/internal/testnet"
 	"github.com/kinloom/kinloom/node/p2p"
@@ -56,6 +57,54 @@ func TestLateByTheFirst(t *testing.T) {
 	if q.late(now.Add(time.Hour)) {
 		t.Error("doubted by what was not sent")
 	}
+}
+
+// TestSilentContactDoubtsOneRelay: a contact who comes over a relay and answers nothing
+// has that relay asked whether it is there, and no other one.
+func TestSilentContactDoubtsOneRelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		var named []string
+		open := func(i int, name, profile string) *Node {
+			n := opened(t, Config{Name: name, NoLAN: true, NoDHT: true, Profile: profile, Bootstrap: named, Network: net.Host(i).Configure})
+			t.Cleanup(func() { closed(t, n) })
+			return n
+		}
+		for i := range 2 {
+			relay := open(i, "Relay", "server")
+			main, _ := relay.edge.ids()
+			named = append(named, relay.edge.listening()[0]+"/p2p/"+main)
+		}
+		net.Host(2).Firewall(true)
+		net.Host(3).Firewall(true)
+		net.Cut([]int{2}, []int{3})
+		ada, bob := open(2, "Ada", "home"), open(3, "Bob", "home")
+		time.Sleep(time.Minute)
+		introduce(t, ada, bob)
+		time.Sleep(time.Minute)
+		bob.net.Handle(p2p.PingID, p2p.Limits{StreamMemory: 1 << 10}, func(s network.Stream) {
+			time.Sleep(time.Minute) // virtual: as one that is gone
+			_ = s.Reset()
+		})
+		before := ada.net.Reachability().Relays
+		var over peer.ID
+		at(t, ada, bob, func(_ *loop, d *device) {
+			if k := d.queue.link; k != nil {
+				over = p2p.PathOf(k.stream.Conn()).Relay
+				d.queue.doubted(doubtTime)
+			}
+		})
+		time.Sleep(doubtLong + time.Second)
+		after := ada.net.Reachability().Relays
+		if over == "" || len(before) != 2 || len(after) != 2 {
+			t.Fatalf("over %v, of %v, then of %v", over, before, after)
+		}
+		for i, r := range after {
+			if asked := r.Until.After(before[i].Until); asked != (r.Peer == over) {
+				t.Errorf("%v was asked: %v, over which he came: %v", r.Peer, asked, r.Peer == over)
+			}
+		}
+	})
 }
 
 // TestRefusedPingIsAnAnswer: a contact who has no room for a ping is there, and keeps its

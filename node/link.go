@@ -141,7 +141,7 @@ func (k *link) probe(ctx context.Context) error {
 		cancel()
 		if ctx.Err() == nil && k.unanswered(err) {
 			if k.route == RouteRelay {
-				k.net.FindRelays() // it may be the relay that is gone, and others come over it
+				k.net.DoubtRelay(p2p.PathOf(k.stream.Conn()).Relay) // it may be the relay that is gone, and others come over it
 			}
 			k.replaced()
 		}

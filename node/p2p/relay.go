@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -31,9 +30,10 @@ const (
 	relayMessage = 4096
 	// reserveTime is how long a relay has for a reservation, dialling included.
 	reserveTime = 10 * time.Second
-	// confirmTime is how long one that is held already has, where the network may have
-	// changed under the connection.
+	// confirmTime is how long one that is held already has, where it may be gone, and
+	// doubtEvery how often that is asked of it at most because of who comes over it.
 	confirmTime = 4 * time.Second
+	doubtEvery  = time.Minute
 	// maxTerm is the longest term believed, and what is taken for the term where the
 	// relay's clock and ours differ by more.
 	maxTerm = 2 * time.Hour
@@ -75,8 +75,15 @@ type relays struct {
 
 type reservation struct {
 	Relay
-	renew time.Time
-	since time.Time // the first term
+	renew   time.Time
+	since   time.Time // the first term
+	doubt   bool      // it may be gone
+	doubted time.Time // last, by DoubtRelay
+}
+
+// follows notes that a reservation is the next term of another one.
+func (v *reservation) follows(before *reservation) {
+	v.since, v.doubted = before.since, before.doubted
 }
 
 func newRelays() relays {
@@ -129,16 +136,6 @@ func (r *relays) offers(p peer.ID) {
 	r.signal()
 }
 
-// confirm notes a new term, unless the reservation is lost meanwhile.
-func (r *relays) confirm(v *reservation) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if before := r.have[v.Peer]; before != nil {
-		v.since = before.since
-		r.have[v.Peer] = v
-	}
-}
-
 // lost ends the reservation with p, and reports whether there was one.
 func (r *relays) lost(n *Net, p peer.ID) bool {
 	r.mu.Lock()
@@ -169,19 +166,6 @@ func (n *Net) RelayTries() []RelayTry {
 	}
 	slices.SortFunc(out, func(a, b RelayTry) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Peer, b.Peer)) })
 	return out
-}
-
-// FindRelays asks all relays again at once, those that refused included, and gives up
-// what is held where the relay does not confirm it within a few seconds: after a sleep,
-// or when Config.Relays has something new. The Net does it by itself when its
-// addresses change.
-func (n *Net) FindRelays() {
-	n.relays.mu.Lock()
-	clear(n.relays.tried)
-	clear(n.relays.short)
-	n.relays.doubt, n.relays.began = true, time.Now()
-	n.relays.mu.Unlock()
-	n.relays.signal()
 }
 
 // keepRelays holds as many reservations as the profile wants, until ctx ends.
@@ -231,41 +215,6 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// renewRelays renews what is due. A node that is proven public lets its reservations
-// run out instead: what it told contacts stays true as long.
-func (n *Net) renewRelays(ctx context.Context, h *p2pHost, now time.Time) {
-	n.relays.mu.Lock()
-	doubt := n.relays.doubt
-	n.relays.doubt = false
-	due := slices.DeleteFunc(slices.Collect(maps.Values(n.relays.have)), func(v *reservation) bool { return !doubt && now.Before(v.renew) })
-	n.relays.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, v := range due {
-		if n.proven() {
-			if !now.Before(v.Until) {
-				n.relays.lost(n, v.Peer)
-				n.events.signal()
-			}
-			continue
-		}
-		wg.Go(func() {
-			if !doubt {
-				n.askRelay(ctx, h, peer.AddrInfo{ID: v.Peer})
-				return
-			}
-			quick, cancel := context.WithTimeout(ctx, confirmTime)
-			defer cancel()
-			if got, err := n.reserve(quick, peer.AddrInfo{ID: v.Peer}); err == nil {
-				n.relays.confirm(got)
-			} else if ctx.Err() == nil && n.relays.lost(n, v.Peer) {
-				n.ClosePeer(v.Peer) // the next one is dialled from where we are now
-				n.events.signal()
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // moreRelays asks candidates, as many at a time as are wanted, until there are enough.
@@ -367,7 +316,7 @@ func (n *Net) askRelay(ctx context.Context, h *p2pHost, relay peer.AddrInfo) {
 		delete(r.tried, relay.ID)
 		before := r.have[relay.ID]
 		if before != nil {
-			got.since = before.since
+			got.follows(before)
 		}
 		r.have[relay.ID] = got
 		r.mu.Unlock()

@@ -334,6 +334,43 @@ func TestRelaysAreConfirmed(t *testing.T) {
 	})
 }
 
+// TestDoubtedRelayAlone: somebody who comes over one relay and is silent has this node ask
+// that relay whether it is there, and no other one, and not again within a minute.
+func TestDoubtedRelayAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{})
+		servers := []*up{server(t, n, 0, p2p.Config{}), server(t, n, 1, p2p.Config{})}
+		b, w := walled(t, n, 2, p2p.Config{}, servers...)
+		w.until(t, b, "both relays", time.Minute, func(r p2p.Reachability) bool { return len(r.Relays) == 2 })
+		until := func(s *up) time.Time {
+			for _, r := range b.Reachability().Relays {
+				if r.Peer == s.id {
+					return r.Until
+				}
+			}
+			return time.Time{}
+		}
+		doubt := func(when string, asked bool) {
+			t.Helper()
+			before, other := until(servers[0]), until(servers[1])
+			b.DoubtRelay(servers[0].id)
+			time.Sleep(5 * time.Second)
+			if until(servers[0]).After(before) != asked || !until(servers[1]).Equal(other) {
+				t.Errorf("%s: asked %v, want %v; the other one asked: %v", when, !asked, asked, !until(servers[1]).Equal(other))
+			}
+		}
+		time.Sleep(time.Minute)
+		doubt("at first", true)
+		doubt("at once again", false)
+		time.Sleep(51 * time.Second)
+		doubt("after a minute", true)
+		time.Sleep(time.Minute)
+		n.Cut([]int{2}, []int{0})
+		b.DoubtRelay(servers[0].id)
+		within(t, "lost", w.until(t, b, "lost", time.Minute, func(r p2p.Reachability) bool { return len(r.Relays) == 1 }), 0, 5*time.Second)
+	})
+}
+
 // TestNoPublicPeer covers H61: without anybody who could dial back or relay, the node
 // runs, says that it does not know, and keeps what it is told.
 func TestNoPublicPeer(t *testing.T) {
