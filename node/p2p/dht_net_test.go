@@ -92,7 +92,7 @@ func TestThrowawayShowsNoKey(t *testing.T) {
 	if !server.DHTServer() || n.DHTServer() {
 		t.Error("server and client changed places")
 	}
-	if err := server.throwaway(t.Context(), peer.AddrInfo{ID: self, Addrs: n.Addrs()}, rv.ProxyID, func(s network.Stream) error {
+	if err := server.throwaway(t.Context(), peer.AddrInfo{ID: self, Addrs: n.Addrs()}, false, rv.ProxyID, func(s network.Stream) error {
 		_, err := rv.Get(t.Context(), s, point)
 		return err
 	}); err == nil {

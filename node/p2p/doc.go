@@ -117,7 +117,8 @@
 // before one is used, it has to say itself at which address it sees this machine, which
 // a router may have changed (sight.go). FindRecordBy and PublishRecordBy keep what is
 // looked up and published for them with servers of the owner's choice, because the one
-// who knows a point may have a server that waits for it. A veiled Net has a resource
+// who knows a point may have a server that waits for it; each says first where it sees
+// this machine, as a relay does, for it asks others from its own address. A veiled Net has a resource
 // manager of its own: nobody tells by what is used up there that two are one.
 //
 // To the main host such a person is a stranger in all that a stranger can bring about.

@@ -127,19 +127,27 @@ func (p *proxies) use(id peer.ID) {
 // error says that nobody answered. Errors: ErrNoProxy, ErrClosed, ctx.Err(), or that of
 // the last attempt.
 func (n *Net) FindRecord(ctx context.Context, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
-	return n.findBy(ctx, n.choose(), n.serving(), point, each)
+	return n.findBy(ctx, through{servers: n.choose(), self: n.serving()}, point, each)
 }
 
-// FindRecordBy is FindRecord through the servers given alone.
+// FindRecordBy is FindRecord through the servers given alone, and of these through none
+// at the same place as this machine: it would ask others from there. Each has to say
+// first where it sees this machine (sight.go). Errors: ErrRelayHere, too.
 func (n *Net) FindRecordBy(ctx context.Context, servers []peer.AddrInfo, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
 	servers = slices.Clone(servers)
 	shuffle(servers)
-	return n.findBy(ctx, servers, nil, point, each)
+	return n.findBy(ctx, through{servers: servers, apart: true}, point, each)
 }
 
-// findBy asks servers and then self, if that is not nil.
-func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
-	servers = slices.DeleteFunc(servers, func(s peer.AddrInfo) bool { return slices.Contains(point.Not, s.ID) })
+// through says by whom records are looked up and published.
+type through struct {
+	servers []peer.AddrInfo
+	self    *dht // does it where no server does; nil: nobody
+	apart   bool // none of the servers may be at this machine's place
+}
+
+func (n *Net) findBy(ctx context.Context, by through, point Point, each func(record []byte, at time.Time)) ([]peer.ID, error) {
+	servers := slices.DeleteFunc(by.servers, func(s peer.AddrInfo) bool { return slices.Contains(point.Not, s.ID) })
 	if len(servers) == 0 && len(point.Not) > 0 {
 		return nil, ErrNoProxy
 	}
@@ -152,7 +160,7 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 		asked = append(asked, s.ID)
 		mu.Unlock()
 		n.keepAsked(ctx, &n.proxies.byDay.Gets, point.Period, s.ID)
-		reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+		reply, err := n.viaProxy(ctx, s, by.apart, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 			return rv.Get(ctx, st, point.ID)
 		})
 		if forged := errors.Is(err, rv.ErrForged); err == nil || forged {
@@ -174,8 +182,8 @@ func (n *Net) findBy(ctx context.Context, servers []peer.AddrInfo, self *dht, po
 		defer mu.Unlock()
 		return len(said) > findProxies || len(said) == findProxies && said[0] != nil && bytes.Equal(said[0], said[1])
 	})
-	if self != nil && err != nil && ctx.Err() == nil {
-		record := self.getRecord(ctx, point.ID)
+	if by.self != nil && err != nil && ctx.Err() == nil {
+		record := by.self.getRecord(ctx, point.ID)
 		if ctx.Err() == nil {
 			each(record, time.Now())
 			return asked, nil
@@ -248,13 +256,13 @@ func (n *Net) ask(ctx context.Context, servers []peer.AddrInfo, try func(context
 	return last
 }
 
-// viaProxy makes one request of one server.
-func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(context.Context, network.Stream) (rv.Reply, error)) (rv.Reply, error) {
+// viaProxy makes one request of one server, or none if it is to be apart and is not.
+func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, apart bool, request func(context.Context, network.Stream) (rv.Reply, error)) (rv.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, proxyTimeout)
 	defer cancel()
 	n.proxies.use(s.ID)
 	var reply rv.Reply
-	err := n.throwaway(ctx, s, rv.ProxyID, func(st network.Stream) (err error) {
+	err := n.throwaway(ctx, s, apart, rv.ProxyID, func(st network.Stream) (err error) {
 		if reply, err = request(ctx, st); !reply.At.IsZero() {
 			n.proxies.saysTime(s.ID, reply.At, n.cfg.Now())
 		}
@@ -263,6 +271,9 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 		}
 		return err
 	})
+	if errors.Is(err, ErrRelayHere) {
+		return reply, err // which says nothing against it
+	}
 	n.proxies.asked.Add(1)
 	switch {
 	case err == nil:
@@ -283,31 +294,30 @@ func (n *Net) viaProxy(ctx context.Context, s peer.AddrInfo, request func(contex
 // ask. Servers that saw the record of another day are taken last. Errors: those of
 // rv.Verify, ErrNoProxy, ErrClosed, ctx.Err(), or that of the last attempt.
 func (n *Net) PublishRecord(ctx context.Context, point [32]byte, record []byte) error {
-	return n.publishBy(ctx, n.choose(), n.serving(), point, record)
+	return n.publishBy(ctx, through{servers: n.choose(), self: n.serving()}, point, record)
 }
 
-// PublishRecordBy is PublishRecord through the servers given alone.
+// PublishRecordBy is PublishRecord as FindRecordBy is FindRecord.
 func (n *Net) PublishRecordBy(ctx context.Context, servers []peer.AddrInfo, point [32]byte, record []byte) error {
 	servers = slices.Clone(servers)
 	shuffle(servers)
-	return n.publishBy(ctx, servers, nil, point, record)
+	return n.publishBy(ctx, through{servers: servers, apart: true}, point, record)
 }
 
-// publishBy puts a record through servers, or by self if that is not nil.
-func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht, point [32]byte, record []byte) error {
+func (n *Net) publishBy(ctx context.Context, by through, point [32]byte, record []byte) error {
 	stamp, err := rv.Verify(point, record)
 	if err != nil {
 		return err
 	}
-	n.proxies.apart(servers, stamp.Period, &n.proxies.byDay.Puts)
+	n.proxies.apart(by.servers, stamp.Period, &n.proxies.byDay.Puts)
 	took, seen := false, false
 	err = ErrNoProxy
-	for _, s := range servers[:min(len(servers), proxyTries)] {
+	for _, s := range by.servers[:min(len(by.servers), proxyTries)] {
 		if took {
-			seen, err = n.isThere(ctx, s, point, record)
+			seen, err = n.isThere(ctx, s, by.apart, point, record)
 		}
 		if !seen && (!took || err == nil) {
-			_, err = n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+			_, err = n.viaProxy(ctx, s, by.apart, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 				return rv.Put(ctx, st, record, point)
 			})
 			took = took || err == nil
@@ -325,15 +335,15 @@ func (n *Net) publishBy(ctx context.Context, servers []peer.AddrInfo, self *dht,
 	if took {
 		return nil
 	}
-	if self != nil {
-		return self.putRecord(ctx, point, record, own)
+	if by.self != nil {
+		return by.self.putRecord(ctx, point, record, own)
 	}
 	return err
 }
 
 // isThere asks a server for a record that another one has taken.
-func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, point rv.Point, record []byte) (bool, error) {
-	reply, err := n.viaProxy(ctx, s, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
+func (n *Net) isThere(ctx context.Context, s peer.AddrInfo, apart bool, point rv.Point, record []byte) (bool, error) {
+	reply, err := n.viaProxy(ctx, s, apart, func(ctx context.Context, st network.Stream) (rv.Reply, error) {
 		return rv.Get(ctx, st, point)
 	})
 	if err != nil || reply.Record == nil {

@@ -237,7 +237,7 @@ func TestThrowawaysThroughProxy(t *testing.T) {
 	id, _ := server.PeerIDs()
 	for _, addr := range []ma.Multiaddr{proxied443, proxiedWSS} {
 		before := p.times("8.8.8.8:443")
-		err := n.throwaway(t.Context(), infoOf(id, quic443, addr), echoID, func(s network.Stream) error {
+		err := n.throwaway(t.Context(), infoOf(id, quic443, addr), false, echoID, func(s network.Stream) error {
 			if _, err := io.WriteString(s, "hello\n"); err != nil {
 				return err
 			}

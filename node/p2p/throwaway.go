@@ -24,9 +24,11 @@ const maxThrowaway = 8
 // throwaway talks over one stream with a peer, from a host with a fresh key and port
 // that listens nowhere and ends with it: the peer sees our IP address and nothing
 // else that it could meet again, and no two conversations share a connection. What
-// may be dialled is what the main host may dial, and it counts with it. A second try is
-// made where the first one ended because of a certificate; talk may run twice then.
-func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, talk func(network.Stream) error) error {
+// may be dialled is what the main host may dial, and it counts with it. If the peer is to
+// be apart, it has to say first that this machine is at another place than its own, or
+// the error is ErrRelayHere. A second try is made where the first one ended because of a
+// certificate; talk may run twice then.
+func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, apart bool, id protocol.ID, talk func(network.Stream) error) error {
 	select {
 	case n.throwaways <- struct{}{}:
 		defer func() { <-n.throwaways }()
@@ -86,6 +88,12 @@ func (n *Net) throwaway(ctx context.Context, to peer.AddrInfo, id protocol.ID, t
 		return ErrNoAddress
 	}
 	h := &p2pHost{Host: lh, local: n.cfg.LANOnly}
+	if apart {
+		if h.sights, err = watchSights(lh); err != nil {
+			return err
+		}
+		defer h.sights.close()
+	}
 	for again := false; ; again = true {
 		c, err := n.talkOnce(ctx, h, to.ID, n.turned.sift(to.ID, addrs), id, talk)
 		if err == nil || c == nil || again || !n.turned.note(c) {
@@ -99,6 +107,13 @@ func (n *Net) talkOnce(ctx context.Context, h *p2pHost, to peer.ID, addrs []ma.M
 	c, err := h.connect(ctx, to, addrs)
 	if err != nil {
 		return nil, dialError(to, addrs, err)
+	}
+	if h.sights != nil {
+		seen, cancel := context.WithTimeout(ctx, veilRelayTime)
+		defer cancel()
+		if err := h.apart(seen, to, addrs); err != nil {
+			return c, err
+		}
 	}
 	s, err := n.streamOn(ctx, c, id)
 	if err != nil {

@@ -113,6 +113,50 @@ func TestAskedByChosenServersOnly(t *testing.T) {
 	})
 }
 
+// TestRecordsKeepAwayFromHome: a chosen server that sees this machine at its own address,
+// or at one of a private network, is at the same place. It is asked for no record and
+// given none, whatever is known of this machine's address, and that is no fault of it.
+func TestRecordsKeepAwayFromHome(t *testing.T) {
+	for _, tc := range []struct {
+		name, own string
+		other     error // with one more server that is elsewhere
+	}{
+		{"at one address", "/ip4/8.7.7.7/udp/4002/quic-v1", nil},
+		{"behind one router", "/ip4/192.168.1.7/udp/4001/quic-v1", p2p.ErrRelayHere}, // as all see the private address here
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := New(t, 1, Options{Latency: 5 * time.Millisecond})
+				n.HostAt(0, ma.StringCast("/ip4/8.7.7.7/udp/4001/quic-v1"))
+				n.HostAt(1, ma.StringCast(tc.own))
+				home, other := server(t, n, 0, p2p.Config{}), server(t, n, 2, p2p.Config{})
+				a := start(t, n, 1, knowing(p2p.Config{Profile: p2p.Client}, home))
+				time.Sleep(time.Minute)
+				before := home.Stats(rv.ProxyID).Served
+				point, record := newDevice(1).now(t, 1)
+				if err := a.PublishRecordBy(t.Context(), known([]*up{home})(), point, record); !errors.Is(err, p2p.ErrRelayHere) {
+					t.Errorf("published: %v", err)
+				}
+				each := func([]byte, time.Time) { t.Error("an answer") }
+				if _, err := a.FindRecordBy(t.Context(), known([]*up{home})(), p2p.Point{ID: point}, each); !errors.Is(err, p2p.ErrRelayHere) {
+					t.Errorf("looked up: %v", err)
+				}
+				for range 8 { // in either order
+					if err := a.PublishRecordBy(t.Context(), known([]*up{home, other})(), point, record); !errors.Is(err, tc.other) {
+						t.Errorf("published with another one: %v", err)
+					}
+				}
+				if c := home.Stats(rv.ProxyID).Served - before; c > 0 {
+					t.Errorf("the server at home was asked %d times", c)
+				}
+				if b := a.Book(); len(b) != 1 || b[0].Fails > 0 {
+					t.Errorf("the book has %+v", b)
+				}
+			})
+		})
+	}
+}
+
 // TestElsewhere: a node at this machine's own address is none to hide behind, and as long
 // as that is not known, none is.
 func TestElsewhere(t *testing.T) {
