@@ -228,48 +228,67 @@ func (l *lookup) saw(t tier) {
 
 // find asks for the records of a device, of today and of the days beside it, each
 // through servers that see no other of these days, and gives the first that is news,
-// with the tier that it was in.
+// with the tier that it was in. Days for which no such server was left are asked for at
+// last through those that have seen another, if nothing was found: who knows one server
+// finds others by that or not at all.
 func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
+	type day struct {
+		tier   tier
+		period rv.Period
+	}
+	var left []day
 	for _, t := range l.tiers {
 		var not []peer.ID
 		for i, p := range rv.Periods(e.clock()) {
-			point, err := rv.PointOf(l.key, t.secret, p)
-			if err != nil {
-				return rv.Hint{}, t, err
-			}
-			var hint rv.Hint
-			enough, cancel := context.WithCancel(ctx)
-			each := func(record []byte, _ time.Time) {
-				h, s, err := rv.Open(l.key, t.secret, p, record)
-				if err != nil || !l.proved(h) || t.seen.Check(s) != nil || s == t.seen.Stamp {
-					return
-				}
-				hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
-				cancel()
-			}
-			at := p2p.Point{ID: point, Period: p, Not: not}
-			var asked []peer.ID
-			if l.veiled {
-				asked, err = e.n.net.FindRecordBy(enough, e.veilRelays(), at, each)
-			} else {
-				asked, err = e.n.net.FindRecord(enough, at, each)
-			}
-			cancel()
+			hint, seen, asked, err := e.findOn(ctx, l, t, p, not)
 			not = append(not, asked...)
-			if i > 0 && errors.Is(err, p2p.ErrNoProxy) {
-				err = nil // who else there is has seen another day
-			}
 			switch {
-			case len(hint.Devices) > 0:
-				return hint, t, nil
-			case ctx.Err() != nil:
-				return rv.Hint{}, t, ctx.Err()
-			case err != nil:
-				return rv.Hint{}, t, err
+			case i > 0 && errors.Is(err, p2p.ErrNoProxy): // who else there is has seen another day
+				left = append(left, day{t, p})
+			case err != nil || len(hint.Devices) > 0:
+				return hint, seen, err
 			}
 		}
 	}
+	for _, d := range left {
+		hint, seen, _, err := e.findOn(ctx, l, d.tier, d.period, nil)
+		if err != nil || len(hint.Devices) > 0 {
+			return hint, seen, err
+		}
+	}
 	return rv.Hint{}, tier{}, errNoRecord
+}
+
+// findOn asks for the record of one day through servers that are not among some. It
+// gives those that were asked; the hint is empty if there is no news.
+func (e *edge) findOn(ctx context.Context, l lookup, t tier, p rv.Period, not []peer.ID) (hint rv.Hint, seen tier, asked []peer.ID, err error) {
+	point, err := rv.PointOf(l.key, t.secret, p)
+	if err != nil {
+		return rv.Hint{}, t, nil, err
+	}
+	enough, cancel := context.WithCancel(ctx)
+	defer cancel()
+	each := func(record []byte, _ time.Time) {
+		h, s, err := rv.Open(l.key, t.secret, p, record)
+		if err != nil || !l.proved(h) || t.seen.Check(s) != nil || s == t.seen.Stamp {
+			return
+		}
+		hint, t.seen = h, t.seen.Add(e.n.cfg.Now(), s)
+		cancel()
+	}
+	at := p2p.Point{ID: point, Period: p, Not: not}
+	if l.veiled {
+		asked, err = e.n.net.FindRecordBy(enough, e.veilRelays(), at, each)
+	} else {
+		asked, err = e.n.net.FindRecord(enough, at, each)
+	}
+	switch {
+	case len(hint.Devices) > 0:
+		err = nil
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	}
+	return hint, t, asked, err
 }
 
 // proved says that a hint names the device itself, first, with a transport key that

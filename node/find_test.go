@@ -71,3 +71,43 @@ func TestRecordOfTomorrowIsNoNews(t *testing.T) {
 		closed(t, ada, bob)
 	})
 }
+
+// TestFoundByYesterdaysRecord: who knows one server finds a contact by the record of
+// yesterday, where she has published none since, though the server was asked for that of
+// today: by whatever way that contact may reach this node.
+func TestFoundByYesterdaysRecord(t *testing.T) {
+	for _, ways := range []string{WaysAny, WaysRelay} {
+		t.Run(ways, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				net := testnet.New(t, 1, testnet.Options{})
+				now := func() time.Time { return time.Now().Add(19 * time.Hour) } // in the evening, from midnight
+				server := opened(t, Config{Name: "Server", NoLAN: true, Profile: "server", Now: now, Network: net.Host(0).Configure})
+				main, _ := server.edge.ids()
+				named := []string{server.edge.listening()[0] + "/p2p/" + main}
+				open := func(i int, name string) *Node {
+					return opened(t, Config{Name: name, NoLAN: true, Profile: "client", Bootstrap: named, Now: now, Network: net.Host(i).Configure})
+				}
+				ada, bob := open(1, "Ada"), open(2, "Bob")
+				meet(t, ada, bob)
+				if _, err := bob.SetWays(ctx, "Ada", ways); err != nil {
+					t.Fatal(err)
+				}
+				day := rv.PeriodAt(now())
+				time.Sleep(10 * time.Minute)
+				closed(t, ada)
+				time.Sleep(5 * time.Hour)
+				var look *lookup
+				at(t, bob, ada, func(l *loop, d *device) { look = l.lookupOf(d) })
+				if look == nil || look.veiled != (ways == WaysRelay) || len(look.tiers) == 0 {
+					t.Fatalf("nothing to look for: %+v", look)
+				}
+				h, found, err := bob.edge.find(ctx, *look)
+				if err != nil || len(h.Devices) == 0 || len(h.Devices[0].Addrs) == 0 || found.seen.Stamp.Period != day {
+					t.Errorf("found %+v of day %d, %v; want that of day %d", h, found.seen.Stamp.Period, err, day)
+				}
+				closed(t, bob, server)
+			})
+		})
+	}
+}

@@ -17,7 +17,7 @@ import (
 // TestTwoDaysNeverMeet covers threats.md H139: no server that one looks up through sees
 // the records of two days, neither of the publisher nor of the reader, as long as there
 // are enough of them, nor over restarts of either; and none sees a peer id twice. Where
-// there are not enough, the days beside the current one are not asked for.
+// there are not enough, nobody is asked, and that is said.
 func TestTwoDaysNeverMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(t, 1, Options{})
