@@ -69,15 +69,21 @@ type Config struct {
 	Shunned func(peer.ID) bool
 	// Avoid reports whether a transport id is that of somebody whom this Net must not
 	// choose, as it would show them where it is: it dials them not, even if the owner named
-	// them, and asks them neither to relay nor to look up. But they must not be able to tell
-	// this node from others of which they know nothing. So whatever a stranger can bring
-	// about happens with them, too: they are let in, dialled back, greeted on the LAN, and
-	// have their place in the DHT's table. It is called as Trusted is. Nil: nobody is.
+	// them, and does not ask them to relay; nor to look up, if the owner or a contact told
+	// of them. But they must not be able to tell this node from others of which they know
+	// nothing. So whatever a stranger can bring about happens with them, too: they are let
+	// in, dialled back, greeted on the LAN, and have their place in the DHT's table and
+	// among those that look up. It is called as Trusted is. Nil: nobody is.
 	Avoid func(peer.ID) bool
 	// Relays returns the peers to ask for a reservation, best first: the relays of
 	// contacts, then public servers. Connected peers that relay are asked after them. It
 	// must not block. Nil: only those.
 	Relays func() []peer.AddrInfo
+	// Choosy reports whether strangers are not to relay, as one of them, under a key that
+	// nobody has told, may be somebody whom Avoid is meant for. Only trusted peers and
+	// those that the owner named are asked then, and others where none of these relays. It
+	// is called as Trusted is. Nil: strangers relay.
+	Choosy func() bool
 
 	// Proxy is the HTTP proxy that TCP and wss go through by CONNECT, as
 	// http://user:password@host:port; user and password are in no log and no error.

@@ -171,7 +171,7 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	if h.conn(info.ID) != nil {
 		return nil
 	}
-	if d.net.avoids(info.ID) && d.net.book.told(info.ID) {
+	if d.net.theirs(info.ID) {
 		return ErrAvoided
 	}
 	d.net.dials.begin(info.ID)

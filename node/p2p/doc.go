@@ -118,14 +118,18 @@
 // a router may have changed (sight.go). FindRecordBy and PublishRecordBy keep what is
 // looked up and published for them with servers of the owner's choice, because the one
 // who knows a point may have a server that waits for it; each says first where it sees
-// this machine, as a relay does, for it asks others from its own address. A veiled Net has a resource
-// manager of its own: nobody tells by what is used up there that two are one.
+// this machine, as a relay does, for it asks others from its own address. A veiled Net has
+// a resource manager of its own: nobody tells by what is used up there that two are one.
 //
 // To the main host such a person is a stranger in all that a stranger can bring about.
-// Config.Avoid keeps them out where this node chooses: whom it dials, asks to relay, and
-// asks for records. It is asked by no gater and no filter of the DHT: libp2p dials back
-// whoever asks for it, and the DHT asks every server, so the one host that did not would
-// show whose it is.
+// Config.Avoid keeps them out where this node chooses: whom it dials and asks to relay.
+// It is asked by no gater and no filter of the DHT: libp2p dials back whoever asks for it,
+// and the DHT asks every server, so the one host that did not would show whose it is. For
+// the same reason records are looked up through servers of theirs that were met in the
+// DHT, as through any other: these see an address and a point that means nothing to them.
+// Only one that the owner or a contact told of is left out. And no stranger relays for the
+// main host meanwhile (Config.Choosy), so that who does is no question of who is avoided:
+// to ask them like others and tell nobody of it would be seen, as nobody ever came.
 //
 // # Networks that block
 //

@@ -75,12 +75,12 @@ func (n *Net) Lookups() LookupStats {
 }
 
 // choose returns servers to ask in random order: those that are known or answered
-// lately, used ones last.
+// lately, used ones last. Who is avoided and was met among others is asked as they are.
 func (n *Net) choose() []peer.AddrInfo {
 	var out []peer.AddrInfo
 	seen := map[peer.ID]bool{n.self(): true}
 	add := func(i peer.AddrInfo) {
-		if !seen[i.ID] && len(i.Addrs) > 0 && !n.shunned(i.ID) {
+		if !seen[i.ID] && len(i.Addrs) > 0 && !n.shutOut(i.ID) && !n.theirs(i.ID) {
 			seen[i.ID] = true
 			out = append(out, i)
 		}

@@ -3,6 +3,7 @@ package testnet
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/kinloom/kinloom/node/p2p"
+	"github.com/kinloom/kinloom/protocol/rv"
 	"github.com/kinloom/kinloom/protocol/wire"
 )
 
@@ -102,5 +104,72 @@ func TestAvoidedPeerIsNotChosen(t *testing.T) {
 		if c := n.Traffic(0, 1); c.Packets > 0 {
 			t.Errorf("%d packets went there", c.Packets)
 		}
+	})
+}
+
+// TestAvoidedServerLooksUpLikeOthers: who is to be avoided and has a server that was met
+// in the table, as others were, is asked to look up and to publish as they are: who has
+// many servers does not see which address passes over theirs.
+func TestAvoidedServerLooksUpLikeOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{Latency: 5 * time.Millisecond})
+		named := server(t, n, 0, p2p.Config{})
+		bad, other := server(t, n, 1, knowing(p2p.Config{}, named)), server(t, n, 2, knowing(p2p.Config{}, named))
+		a := start(t, n, 3, knowing(p2p.Config{Avoid: func(p peer.ID) bool { return p == bad.id }}, named))
+		time.Sleep(10 * time.Minute)
+		before, others := bad.Stats(rv.ProxyID).Served, other.Stats(rv.ProxyID).Served
+		for i := range 12 {
+			point, record := newDevice(i).now(t, 1)
+			if err := a.PublishRecord(t.Context(), point, record); err != nil {
+				t.Error(err)
+			}
+			if got, _, err := a.find(t.Context(), point); err != nil || got == nil {
+				t.Errorf("found %d bytes, %v", len(got), err)
+			}
+		}
+		its, others := bad.Stats(rv.ProxyID).Served-before, other.Stats(rv.ProxyID).Served-others
+		if its == 0 || others == 0 || its > 2*others || others > 2*its {
+			t.Errorf("asked %d times, another one %d", its, others)
+		}
+	})
+}
+
+// TestStrangersDoNotRelay: where strangers are not to relay, as any of them could be to be
+// avoided, the relay that the owner named is the only one held. If it dies, strangers that
+// are not known to be take its place until it is back.
+func TestStrangersDoNotRelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(t, 1, Options{Latency: 5 * time.Millisecond})
+		named := server(t, n, 0, p2p.Config{})
+		bad := server(t, n, 1, knowing(p2p.Config{}, named))
+		strangers := []*up{server(t, n, 2, knowing(p2p.Config{}, named)), server(t, n, 3, knowing(p2p.Config{}, named)), server(t, n, 4, knowing(p2p.Config{}, named))}
+		a, _ := walled(t, n, 5, knowing(p2p.Config{Choosy: func() bool { return true }, Avoid: func(p peer.ID) bool { return p == bad.id }}, named), named)
+		time.Sleep(10 * time.Minute)
+		for _, s := range append(strangers, bad) {
+			if _, ok := a.Connected(s.id); !ok {
+				t.Fatalf("never met %v", s.id)
+			}
+		}
+		held := func(when string, want ...*up) {
+			t.Helper()
+			got := a.Reachability().Relays
+			all := len(got) == len(want)
+			for _, s := range want {
+				all = all && slices.ContainsFunc(got, func(r p2p.Relay) bool { return r.Peer == s.id })
+			}
+			if !all {
+				t.Errorf("%s: held %v, want %d others", when, got, len(want))
+			}
+		}
+		for range 200 { // over some rounds, for nobody is to be asked in vain
+			held("with the one that was named", named)
+			time.Sleep(time.Second)
+		}
+		named.stop()
+		time.Sleep(10 * time.Minute)
+		held("without it", strangers...)
+		named = server(t, n, 0, p2p.Config{})
+		time.Sleep(20 * time.Minute)
+		held("with it again", named)
 	})
 }
