@@ -290,9 +290,10 @@ func (n *Net) leaveStrangers() {
 
 func (n *Net) choosy() bool { return n.cfg.Choosy != nil && n.cfg.Choosy() }
 
-// chosen says whether a relay is of the owner's choosing: named, or a contact's.
+// chosen says whether a relay is of the owner's choosing: named, or a contact's, which at
+// the start the address book alone knows.
 func (n *Net) chosen(p peer.ID) bool {
-	return isEd25519(p) && !n.avoids(p) && (n.trusted(p) || n.book.named(p))
+	return isEd25519(p) && !n.avoids(p) && (n.trusted(p) || n.book.chosen(p))
 }
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }

@@ -135,15 +135,22 @@ func TestAvoidedServerLooksUpLikeOthers(t *testing.T) {
 }
 
 // TestStrangersDoNotRelay: where strangers are not to relay, as any of them could be to be
-// avoided, the relay that the owner named is the only one held. If it dies, strangers that
-// are not known to be take its place until it is back.
+// avoided, the relay that the owner named, or that is a contact's, is the only one held.
+// If it dies, strangers that are not known to be take its place until it is back.
 func TestStrangersDoNotRelay(t *testing.T) {
+	for _, from := range []p2p.Source{p2p.FromUser, p2p.FromContact} {
+		t.Run(string(from), func(t *testing.T) { strangersDoNotRelay(t, from) })
+	}
+}
+
+func strangersDoNotRelay(t *testing.T, from p2p.Source) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(t, 1, Options{Latency: 5 * time.Millisecond})
 		named := server(t, n, 0, p2p.Config{})
 		bad := server(t, n, 1, knowing(p2p.Config{}, named))
 		strangers := []*up{server(t, n, 2, knowing(p2p.Config{}, named)), server(t, n, 3, knowing(p2p.Config{}, named)), server(t, n, 4, knowing(p2p.Config{}, named))}
-		a, _ := walled(t, n, 5, knowing(p2p.Config{Choosy: func() bool { return true }, Avoid: func(p peer.ID) bool { return p == bad.id }}, named), named)
+		a, _ := walled(t, n, 5, p2p.Config{Choosy: func() bool { return true }, Avoid: func(p peer.ID) bool { return p == bad.id }}, named)
+		a.AddBootstrap(from, named.info())
 		time.Sleep(10 * time.Minute)
 		for _, s := range append(strangers, bad) {
 			if _, ok := a.Connected(s.id); !ok {
