@@ -360,9 +360,19 @@ func (e *edge) Connected(id peer.ID, path p2p.Path) {
 		return
 	}
 	e.hand(change{apply: func(l *loop, _ *store.Tx) error {
-		l.shorten(id)
+		for _, d := range l.acct.devices {
+			if k := d.queue.link; k != nil && k.peer == id {
+				l.shorten(d, l.now())
+			}
+		}
 		return nil
 	}, reply: func(error) {}})
+}
+
+// straight implements jobs.
+func (e *edge) straight(id peer.ID) bool {
+	path, ok := e.n.net.Connected(id)
+	return ok && path.Route != p2p.Relayed
 }
 
 // Disconnected implements p2p.Handler.

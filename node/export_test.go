@@ -351,3 +351,15 @@ func (n *Node) FillFormer(ctx context.Context, p identity.PersonID) error {
 // Hides says whether a transport is known as that of a contact who may reach this node
 // by relays only.
 func (n *Node) Hides(id peer.ID) bool { return n.edge.known.Load().hidden[id] }
+
+// Busy has a node take each device for one that is being dialled, until it is freed.
+func (n *Node) Busy(ctx context.Context) (free func() error, err error) {
+	set := func(on bool) error {
+		return n.ask(ctx, func(l *loop) {
+			for _, d := range l.acct.devices {
+				d.queue.dialing = on
+			}
+		})
+	}
+	return func() error { return set(false) }, set(true)
+}

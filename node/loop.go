@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/kinloom/kinloom/identity"
 	"github.com/kinloom/kinloom/identity/keyfile"
@@ -155,6 +156,7 @@ type loop struct {
 type jobs interface {
 	dial(r dialRequest) bool
 	clean(addrs [][]byte) [][]byte // those that may be dialled
+	straight(p peer.ID) bool       // there is a connection with it that needs no relay
 	know(k *known)
 	places(k *known) []netip.Prefix // the public places at which this machine knows to be
 	rekey(k nextKey)                // gives the main host another transport key

@@ -124,3 +124,49 @@ func TestCircuitLimitsLoseNothing(t *testing.T) {
 		closeAll(t, append(relays, ada, bob)...)
 	})
 }
+
+// TestShortenedLater: the connection without a relay comes at a moment when the link over
+// one cannot be replaced, and nothing tells of it again. Both go over to it all the same.
+func TestShortenedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		net := testnet.New(t, 1, testnet.Options{})
+		ada, bob, relays, _ := overRelays(ctx, t, net)
+		live := func(n *node.Node, who string) (route string) {
+			ways, err := n.Route(ctx, who)
+			if err != nil || len(ways) == 0 || !ways[0].Live {
+				t.Fatalf("%s has no way: %v, %v", who, ways, err)
+			}
+			return ways[0].Route
+		}
+		var frees []func() error
+		for _, n := range []*node.Node{ada, bob} {
+			free, err := n.Busy(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			frees = append(frees, free)
+		}
+		net.Heal()
+		for _, i := range []int{2, 3} {
+			net.Host(i).Firewall(false)
+		}
+		before := net.Traffic(2, 3).Packets
+		time.Sleep(20 * time.Second) // another hole is tried 8 s after the circuit was opened
+		if got := []string{live(ada, "Bob"), live(bob, "Ada")}; got[0] != "relay" || got[1] != "relay" || net.Traffic(2, 3).Packets == before {
+			t.Fatalf("before it can be replaced: %v, %d packets without a relay", got, net.Traffic(2, 3).Packets-before)
+		}
+		for _, free := range frees {
+			if err := free(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(12 * time.Second)
+		if got := []string{live(ada, "Bob"), live(bob, "Ada")}; got[0] != "direct" || got[1] != "direct" {
+			t.Errorf("with a connection that needs no relay: %v", got)
+		}
+		delivered(ctx, t, ada, say(ctx, t, ada, "Bob", "later"))
+		closeAll(t, append(relays, ada, bob)...)
+	})
+}

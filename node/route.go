@@ -366,16 +366,21 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	return tx.PutDevice(&d.Device)
 }
 
-// shorten has the devices that are reached over a relay by a peer asked for a stream
-// on the connection that does without.
-func (l *loop) shorten(id peer.ID) {
-	for _, d := range l.acct.devices {
-		k := d.queue.link
-		if k == nil || k.peer != id || k.route != RouteRelay || k.veiled || !k.dialled || d.queue.dialing || l.net == nil {
-			continue
-		}
+// shortenAfter is how long the side that did not dial waits for the other one to shorten
+// the way: both saw the connection.
+const shortenAfter = 10 * time.Second
+
+// shorten asks for a stream on the connection without a relay that there is with a
+// device, if it is reached over one.
+func (l *loop) shorten(d *device, now time.Time) {
+	k, q := d.queue.link, &d.queue
+	switch {
+	case k == nil || k.route != RouteRelay || k.veiled || l.net == nil:
+	case q.dialing || now.Before(q.tryAt) || !k.dialled && now.Sub(k.since) < shortenAfter:
+	case now.Sub(d.copied).Abs() < copiedEvery: // it may be another copy of it that is nearer
+	case l.net.straight(k.peer):
 		if addr, err := multiaddr.NewMultiaddr(k.addr); err == nil { // it is connected: no address is dialled
-			d.queue.dialing = l.net.dial(dialRequest{device: d.ID, ways: []dialWay{{transport: []byte(id), addr: addr}}, rule: l.waysOf(d)})
+			q.dialing = l.net.dial(dialRequest{device: d.ID, ways: []dialWay{{transport: []byte(k.peer), addr: addr}}, rule: l.waysOf(d)})
 		}
 	}
 }

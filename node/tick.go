@@ -43,6 +43,7 @@ func (l *loop) tick(tx *store.Tx) error {
 			}
 		}
 		l.due(d, now)
+		l.shorten(d, now) // also where the connection came while it was being dialled
 	}
 	// The other side of a link that this one dialled may use it, and never may write
 	// if another one became this side's way before a word was said there.
