@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -243,20 +244,22 @@ func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 			hint, seen, asked, err := e.findOn(ctx, l, t, p, not)
 			not = append(not, asked...)
 			switch {
-			case i > 0 && errors.Is(err, p2p.ErrNoProxy): // who else there is has seen another day
+			case i > 0 && err != nil && ctx.Err() == nil: // who else there is has seen another day, or does not answer
 				left = append(left, day{t, p})
 			case err != nil || len(hint.Devices) > 0:
 				return hint, seen, err
 			}
 		}
 	}
+	var failed error
 	for _, d := range left {
 		hint, seen, _, err := e.findOn(ctx, l, d.tier, d.period, nil)
-		if err != nil || len(hint.Devices) > 0 {
+		if len(hint.Devices) > 0 || ctx.Err() != nil {
 			return hint, seen, err
 		}
+		failed = cmp.Or(failed, err)
 	}
-	return rv.Hint{}, tier{}, errNoRecord
+	return rv.Hint{}, tier{}, cmp.Or(failed, errNoRecord)
 }
 
 // findOn asks for the record of one day through servers that are not among some. It

@@ -111,3 +111,42 @@ func TestFoundByYesterdaysRecord(t *testing.T) {
 		})
 	}
 }
+
+// TestFoundWithADeadServer: of four servers one is gone. The search for a contact who has
+// published yesterday alone goes on where only that one has seen no other day of it.
+func TestFoundWithADeadServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := testnet.New(t, 1, testnet.Options{})
+		now := func() time.Time { return time.Now().Add(19 * time.Hour) }
+		var named []string
+		var servers []*Node
+		for _, i := range []int{0, 3, 4, 5} {
+			s := opened(t, Config{Name: "Server", NoLAN: true, Profile: "server", Now: now, Bootstrap: named, Network: net.Host(i).Configure})
+			main, _ := s.edge.ids()
+			named = append(named, s.edge.listening()[0]+"/p2p/"+main)
+			servers = append(servers, s)
+		}
+		open := func(i int, name string) *Node {
+			return opened(t, Config{Name: name, NoLAN: true, Profile: "client", Bootstrap: named, Now: now, Network: net.Host(i).Configure})
+		}
+		ada, bob := open(1, "Ada"), open(2, "Bob")
+		meet(t, ada, bob)
+		day := rv.PeriodAt(now())
+		time.Sleep(10 * time.Minute)
+		closed(t, ada, servers[3])
+		time.Sleep(5 * time.Hour)
+		for range 6 { // whom it asks first is drawn
+			var look *lookup
+			at(t, bob, ada, func(l *loop, d *device) {
+				d.queue.findAt = time.Time{} // now
+				look = l.lookupOf(d)
+			})
+			h, found, err := bob.edge.find(t.Context(), *look)
+			if err != nil || len(h.Devices) == 0 || found.seen.Stamp.Period != day {
+				t.Errorf("found %+v of day %d, %v; want that of day %d", h, found.seen.Stamp.Period, err, day)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		closed(t, append(servers[:3], bob)...)
+	})
+}
