@@ -313,7 +313,7 @@ type host struct{ *edge }
 func (h host) Admit(ctx context.Context, token contact.Token, from contact.Transport) (wire.Code, contact.Material, error) {
 	code, material, err := h.edge.Admit(ctx, token, from)
 	if err == nil && code == 0 {
-		h.n.net.Recognise(peer.ID(from.PeerID()))
+		h.n.net.Recognise(peer.ID(from.PeerID()), "")
 	}
 	return code, material, err
 }

@@ -329,7 +329,7 @@ func (l *loop) attach(tx *store.Tx, k *link, d *device) error {
 	k.conn.Recognised()
 	l.then(func() {
 		k.net.Protect(k.peer, true)
-		k.net.Recognise(k.peer) // its transport key may be one that is told only now
+		k.net.Recognise(k.peer, d.Person.String()) // its transport key may be one that is told only now
 	})
 	q := &d.queue
 	q.dialing, q.wait = false, 0

@@ -151,15 +151,21 @@ func (g *guard) ended(in *circuitIn) {
 	in.of.all = slices.DeleteFunc(in.of.all, func(other *circuitIn) bool { return other == in })
 }
 
-// recognise notes that p is known, however it came.
-func (g *guard) recognise(p peer.ID) {
+// recognise notes that p is known, however it came, and whose it is: a key that nobody
+// has told yet counts among theirs.
+func (g *guard) recognise(p peer.ID, owner string) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	var goes []*circuitIn
 	for _, c := range g.relays {
 		for _, in := range c.all {
-			in.known = in.known || in.peer == p
+			if in.peer == p {
+				in.known, in.owner = true, owner
+			}
 		}
+		goes = append(goes, c.trim(MaxCircuitsPerson, knownOf(owner))...)
 	}
+	g.mu.Unlock()
+	endAll(goes)
 }
 
 // strangers ends those who had their time to become known.
@@ -175,9 +181,10 @@ func (g *guard) strangers(now time.Time) {
 	endAll(goes)
 }
 
-// Recognise notes that p is about to be a contact, as who shows an invite: it may keep
-// its connection over a relay.
-func (n *Net) Recognise(p peer.ID) { n.guard.recognise(p) }
+// Recognise notes that p is of a contact, or about to be one, as who shows an invite: it
+// may keep its connection over a relay, as one of MaxCircuitsPerson of its owner, as
+// Config.Owner names them. Who has no name yet shares the empty one.
+func (n *Net) Recognise(p peer.ID, owner string) { n.guard.recognise(p, owner) }
 
 // circuitEndpoint is what the resource manager is told of a connection over a relay.
 // By the address it would count all of them as the relay's own, against the bounds

@@ -285,7 +285,7 @@ func (n *Net) ClosePeer(p peer.ID) {
 func (n *Net) Protect(p peer.ID, on bool) {
 	const tag = "kinloom"
 	if on {
-		n.guard.recognise(p)
+		n.guard.recognise(p, n.owner(p))
 	}
 	for which := range n.hosts {
 		if h := n.host(which); h == nil {

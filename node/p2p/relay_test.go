@@ -177,7 +177,7 @@ func TestStrangersCircuitsGo(t *testing.T) {
 		t.Errorf("%d strangers stay and %d went, want %d to stay and the first to go first", got, len(cut), MaxCircuitsRelay/2)
 	}
 	come(contact)
-	g.recognise(strangers[len(strangers)-1]) // it has shown an invite
+	g.recognise(strangers[len(strangers)-1], "") // it has shown an invite
 	cut = nil
 	if g.strangers(now); len(cut) != 0 {
 		t.Errorf("%d strangers go before their time", len(cut))
@@ -315,6 +315,16 @@ func TestOnePersonsCircuits(t *testing.T) {
 	}
 	if len(c.all) != 1+MaxCircuitsPerson || !first.gone || stays.gone {
 		t.Errorf("%d places after it, want %d, the first gone: %v, another's gone: %v", len(c.all)-1, MaxCircuitsPerson, first.gone, stays.gone)
+	}
+	for range MaxCircuitsRelay { // under keys that they have told nobody, until a cell opens
+		p := newID(t)
+		if err := g.came(come(p), p); err != nil {
+			t.Fatal(err)
+		}
+		n.Recognise(p, "one")
+	}
+	if len(c.all) != 1+MaxCircuitsPerson || stays.gone {
+		t.Errorf("%d places under new keys, want %d, another's gone: %v", len(c.all)-1, MaxCircuitsPerson, stays.gone)
 	}
 }
 
