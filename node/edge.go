@@ -400,7 +400,7 @@ func (n *Node) hosts(ctx context.Context) (p2p.Config, error) {
 	return p2p.Config{
 		Profile: p2p.Profile(n.cfg.Profile), LAN: !n.cfg.NoLAN, LANOnly: n.cfg.LANOnly, MDNS: !n.cfg.NoLAN, NoDHT: n.cfg.NoDHT, Proxy: proxy, Announce: public,
 		Bootstrap: named, Data: n.store.Datastore(), Trusted: n.edge.trusted, Owner: n.edge.owner, Shunned: n.edge.shuns, Avoid: n.edge.avoid,
-		Relays: n.edge.relays, Choosy: n.edge.choosy, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
+		Relays: n.edge.relays, Silent: n.edge.noServer, Handler: n.edge, Log: n.cfg.Log, Now: n.cfg.Now,
 	}, err
 }
 

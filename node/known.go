@@ -151,14 +151,6 @@ func (e *edge) shuns(id peer.ID) bool {
 	return k != nil && k.shunned[id] && !k.hidden[id]
 }
 
-// choosy says whether there is somebody who may reach this node by relays only. Then
-// strangers do not relay for the main host either: one of them may be theirs. It costs
-// little, as the relays that the rule takes serve the main host, too.
-func (e *edge) choosy() bool {
-	k := e.known.Load()
-	return k != nil && len(k.under) > 0
-}
-
 // relaysMax bounds the servers of the address book that are asked to relay.
 const relaysMax = 16
 

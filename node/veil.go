@@ -275,7 +275,7 @@ func (e *edge) veiler(ctx context.Context) error {
 func (e *edge) veilHost(key crypto.PrivKey) p2p.Config {
 	cfg := e.hosts
 	cfg.Veiled, cfg.Key, cfg.Data, cfg.Bootstrap, cfg.MDNS, cfg.Discovery = true, key, nil, nil, false, nil
-	cfg.Relays, cfg.Choosy, cfg.Handler, cfg.Silent = e.veilRelays, nil, unveiled{e}, nil
+	cfg.Relays, cfg.Handler, cfg.Silent = e.veilRelays, unveiled{e}, nil
 	cfg.Trusted, cfg.Owner, cfg.Shunned, cfg.Avoid = e.veilTrusts, e.veilOwner, nil, nil
 	if cfg.Throwaway != nil {
 		cfg.Options = cfg.Throwaway()

@@ -55,24 +55,3 @@ func TestVeilTrustsPresentKeys(t *testing.T) {
 		closed(t, ada, bob)
 	})
 }
-
-// TestChoosyUnderTheRule: strangers do not relay for the main host as long as somebody
-// may reach this node by relays only.
-func TestChoosyUnderTheRule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		net := testnet.New(t, 1, testnet.Options{})
-		ada, bob := alone(t, net, 0, "Ada"), alone(t, net, 1, "Bob")
-		meet(t, ada, bob)
-		time.Sleep(10 * time.Second)
-		for _, ways := range []string{WaysAny, WaysRelay, WaysAny} {
-			if _, err := ada.SetWays(t.Context(), "Bob", ways); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(10 * time.Second)
-			if got := ada.edge.hosts.Choosy(); got != (ways == WaysRelay) {
-				t.Errorf("%s: choosy %v", ways, got)
-			}
-		}
-		closed(t, ada, bob)
-	})
-}

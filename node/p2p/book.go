@@ -290,14 +290,6 @@ func (b *book) named(p peer.ID) bool {
 	return k != nil && k.Source == FromUser
 }
 
-// chosen reports whether the owner named p, or it is a contact's.
-func (b *book) chosen(p peer.ID) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	k := b.known[p]
-	return k != nil && k.Source.trust() >= FromContact.trust()
-}
-
 // told reports whether somebody who is known said of p that it is a server.
 func (b *book) told(p peer.ID) bool {
 	b.mu.Lock()

@@ -79,11 +79,6 @@ type Config struct {
 	// contacts, then public servers. Connected peers that relay are asked after them. It
 	// must not block. Nil: only those.
 	Relays func() []peer.AddrInfo
-	// Choosy reports whether strangers are not to relay, as one of them, under a key that
-	// nobody has told, may be somebody whom Avoid is meant for. Only trusted peers and
-	// those that the owner named are asked then, and others where none of these relays. It
-	// is called as Trusted is. Nil: strangers relay.
-	Choosy func() bool
 
 	// Proxy is the HTTP proxy that TCP and wss go through by CONNECT, as
 	// http://user:password@host:port; user and password are in no log and no error.

@@ -127,9 +127,10 @@
 // and the DHT asks every server, so the one host that did not would show whose it is. For
 // the same reason records are looked up through servers of theirs that were met in the
 // DHT, as through any other: these see an address and a point that means nothing to them.
-// Only one that the owner or a contact told of is left out. And no stranger relays for the
-// main host meanwhile (Config.Choosy), so that who does is no question of who is avoided:
-// to ask them like others and tell nobody of it would be seen, as nobody ever came.
+// Only one that the owner or a contact told of is left out. To relay they are not asked,
+// and who runs many relays may see that over days: to ask them and tell nobody of it would
+// be seen, too, as nobody ever came, and to ask no stranger would leave other contacts with
+// as few relays as the owner has.
 //
 // # Networks that block
 //

@@ -186,7 +186,6 @@ func (n *Net) keepRelays(ctx context.Context, h *p2pHost) {
 		if n.cfg.Veiled {
 			n.dropRelays(h)
 		}
-		n.leaveStrangers()
 		n.renewRelays(ctx, h, now)
 		if !n.proven() {
 			n.moreRelays(ctx, h, now)
@@ -222,13 +221,9 @@ func earlier(a, b time.Time) time.Time {
 func (n *Net) moreRelays(ctx context.Context, h *p2pHost, now time.Time) {
 	queue := n.relayCandidates(h, now)
 	for ctx.Err() == nil && len(queue) > 0 {
-		held := n.relays.held()
-		missing := n.cfg.Profile.relays() - len(held)
-		if missing <= 0 && n.choosy() { // strangers give way
-			held = slices.DeleteFunc(held, func(r Relay) bool { return !n.chosen(r.Peer) })
-			missing = n.cfg.Profile.relays() - len(held)
-			queue = slices.DeleteFunc(queue, func(c peer.AddrInfo) bool { return !n.chosen(c.ID) })
-		}
+		n.relays.mu.Lock()
+		missing := n.cfg.Profile.relays() - len(n.relays.have)
+		n.relays.mu.Unlock()
 		if missing <= 0 {
 			return
 		}
@@ -243,8 +238,7 @@ func (n *Net) moreRelays(ctx context.Context, h *p2pHost, now time.Time) {
 }
 
 // relayCandidates returns whom to ask, best first: those of Config.Relays, then
-// connected peers that relay, contacts first. With Config.Choosy it is those of the own
-// choosing alone, as long as one of them is held or not tried yet.
+// connected peers that relay, contacts first.
 func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 	var all []peer.AddrInfo
 	if n.cfg.Relays != nil {
@@ -262,38 +256,13 @@ func (n *Net) relayCandidates(h *p2pHost, now time.Time) []peer.AddrInfo {
 	}
 	n.relays.mu.Lock()
 	defer n.relays.mu.Unlock()
-	only := n.choosy() && slices.ContainsFunc(all, func(c peer.AddrInfo) bool {
-		return n.chosen(c.ID) && c.ID != h.ID() && (n.relays.have[c.ID] != nil || n.relays.tried[c.ID] == nil)
-	})
 	seen := map[peer.ID]bool{h.ID(): true}
 	return slices.DeleteFunc(all, func(c peer.AddrInfo) bool {
 		t, held := n.relays.tried[c.ID], n.relays.have[c.ID]
-		skip := seen[c.ID] || n.shunned(c.ID) || held != nil || !isEd25519(c.ID) || t != nil && now.Before(t.Again) || only && !n.chosen(c.ID)
+		skip := seen[c.ID] || n.shunned(c.ID) || held != nil || !isEd25519(c.ID) || t != nil && now.Before(t.Again)
 		seen[c.ID] = true
 		return skip
 	})
-}
-
-// leaveStrangers ends reservations with strangers where Config.Choosy says so and another
-// one is held. It looks at no name: who is avoided loses it as any stranger does.
-func (n *Net) leaveStrangers() {
-	held := n.relays.held()
-	if !n.choosy() || !slices.ContainsFunc(held, func(r Relay) bool { return n.chosen(r.Peer) }) {
-		return
-	}
-	for _, r := range held {
-		if !n.chosen(r.Peer) && n.relays.lost(n, r.Peer) {
-			n.events.signal()
-		}
-	}
-}
-
-func (n *Net) choosy() bool { return n.cfg.Choosy != nil && n.cfg.Choosy() }
-
-// chosen says whether a relay is of the owner's choosing: named, or a contact's, which at
-// the start the address book alone knows.
-func (n *Net) chosen(p peer.ID) bool {
-	return isEd25519(p) && !n.avoids(p) && (n.trusted(p) || n.book.chosen(p))
 }
 
 func (n *Net) trusted(p peer.ID) bool { return n.cfg.Trusted != nil && n.cfg.Trusted(p) }

@@ -3,7 +3,6 @@ package testnet
 import (
 	"errors"
 	"io"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -131,52 +130,5 @@ func TestAvoidedServerLooksUpLikeOthers(t *testing.T) {
 		if its == 0 || others == 0 || its > 2*others || others > 2*its {
 			t.Errorf("asked %d times, another one %d", its, others)
 		}
-	})
-}
-
-// TestStrangersDoNotRelay: where strangers are not to relay, as any of them could be to be
-// avoided, the relay that the owner named, or that is a contact's, is the only one held.
-// If it dies, strangers that are not known to be take its place until it is back.
-func TestStrangersDoNotRelay(t *testing.T) {
-	for _, from := range []p2p.Source{p2p.FromUser, p2p.FromContact} {
-		t.Run(string(from), func(t *testing.T) { strangersDoNotRelay(t, from) })
-	}
-}
-
-func strangersDoNotRelay(t *testing.T, from p2p.Source) {
-	synctest.Test(t, func(t *testing.T) {
-		n := New(t, 1, Options{Latency: 5 * time.Millisecond})
-		named := server(t, n, 0, p2p.Config{})
-		bad := server(t, n, 1, knowing(p2p.Config{}, named))
-		strangers := []*up{server(t, n, 2, knowing(p2p.Config{}, named)), server(t, n, 3, knowing(p2p.Config{}, named)), server(t, n, 4, knowing(p2p.Config{}, named))}
-		a, _ := walled(t, n, 5, p2p.Config{Choosy: func() bool { return true }, Avoid: func(p peer.ID) bool { return p == bad.id }}, named)
-		a.AddBootstrap(from, named.info())
-		time.Sleep(10 * time.Minute)
-		for _, s := range append(strangers, bad) {
-			if _, ok := a.Connected(s.id); !ok {
-				t.Fatalf("never met %v", s.id)
-			}
-		}
-		held := func(when string, want ...*up) {
-			t.Helper()
-			got := a.Reachability().Relays
-			all := len(got) == len(want)
-			for _, s := range want {
-				all = all && slices.ContainsFunc(got, func(r p2p.Relay) bool { return r.Peer == s.id })
-			}
-			if !all {
-				t.Errorf("%s: held %v, want %d others", when, got, len(want))
-			}
-		}
-		for range 200 { // over some rounds, for nobody is to be asked in vain
-			held("with the one that was named", named)
-			time.Sleep(time.Second)
-		}
-		named.stop()
-		time.Sleep(10 * time.Minute)
-		held("without it", strangers...)
-		named = server(t, n, 0, p2p.Config{})
-		time.Sleep(20 * time.Minute)
-		held("with it again", named)
 	})
 }
