@@ -363,3 +363,6 @@ func (n *Node) Busy(ctx context.Context) (free func() error, err error) {
 	}
 	return func() error { return set(false) }, set(true)
 }
+
+// With adds to the places at which a node was those that have become known.
+func With(before, now []netip.Prefix) []netip.Prefix { return with(before, now) }

@@ -58,7 +58,7 @@ type Invite struct {
 	Uses    int
 	Revoked bool
 	Changed uint64
-	Warning string // of an invite just made: who should not see it; or nothing
+	Warning string // of an invite just made: what its owner should know; or nothing
 }
 
 // Invite makes an invite for one person and gives its link.
@@ -114,7 +114,15 @@ func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
 		}
 		out = vw.invite(stored)
 		contacts, err := vw.tx.Contacts()
+		if err != nil {
+			return err
+		}
 		out.Warning = inviteWarning(contacts)
+		_, err = vw.tx.Setting(settingWatched)
+		if isNotFound(err) {
+			return nil
+		}
+		out.Warning = strings.TrimSpace(out.Warning + " It ends when this node's public address changes, as somebody was not to find the node any more.")
 		return err
 	})
 	out.Link, out.QR, out.Reach = link, qr, reach

@@ -18,6 +18,9 @@ import (
 // this node is elsewhere it draws another one.
 const settingWatched = "watched places"
 
+// placesMax bounds them.
+const placesMax = 16
+
 // loadWatched reads them; none, and not nil, where they were not known.
 func (a *account) loadWatched(tx *store.Tx) error {
 	raw, err := tx.Setting(settingWatched)
@@ -69,10 +72,10 @@ func (l *loop) slip(tx *store.Tx) error {
 		return nil
 	}
 	now := l.places(identity.PersonID{})
-	switch {
-	case len(l.acct.watched) == 0 && len(now) > 0:
-		return l.watch(tx, now)
-	case !elsewhere(l.acct.watched, now):
+	if !elsewhere(l.acct.watched, now) {
+		if more := with(l.acct.watched, now); len(more) > len(l.acct.watched) {
+			return l.watch(tx, more)
+		}
 		return nil
 	}
 	if err := l.watch(tx, nil); err != nil {
@@ -88,6 +91,21 @@ func (l *loop) slip(tx *store.Tx) error {
 		l.notify(Notice{Kind: "route", Text: "This node is at another address and took another key there, one that nobody saw at the old one. That ended " + openInvites(open) + ": make new ones with kinloom invite."})
 	}
 	return nil
+}
+
+// with adds to the places at which a node was those that have become known, if it has not
+// left: its address of the other IP family, as a server tells it only who comes by that.
+func with(before, now []netip.Prefix) []netip.Prefix {
+	if len(before) > 0 && !slices.ContainsFunc(now, func(p netip.Prefix) bool { return slices.Contains(before, p) }) {
+		return before
+	}
+	out := slices.Clone(before)
+	for _, p := range now {
+		if len(out) < placesMax && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // elsewhere says whether a node that was at some places has left them all. That none is

@@ -91,7 +91,10 @@ func TestKeyIsLeftWithItsPlace(t *testing.T) {
 				if _, key := placed(ada); key != seen {
 					t.Error("the key was left though the address is the same")
 				}
-				link(ctx, t, ada, false) // which names the key that can be seen
+				made, err := ada.NewInvite(ctx, node.InviteRequest{}) // which names the key that can be seen
+				if err != nil || !strings.Contains(made.Warning, "ends when this node's public address changes") {
+					t.Errorf("an invite that will end says %q, %v", made.Warning, err)
+				}
 				at(5)
 				now, next := placed(ada)
 				if next == seen || now != secret {
@@ -99,6 +102,9 @@ func TestKeyIsLeftWithItsPlace(t *testing.T) {
 				}
 				if all, err := ada.Invites(ctx); err != nil || !slices.ContainsFunc(all, func(i node.Invite) bool { return i.Revoked && i.Uses == 0 }) {
 					t.Errorf("an invite that leads nowhere is open: %+v, %v", all, err)
+				}
+				if made, err := ada.NewInvite(ctx, node.InviteRequest{}); err != nil || strings.Contains(made.Warning, "ends when") {
+					t.Errorf("an invite that stays says %q, %v", made.Warning, err)
 				}
 				knows(ctx, t, carol, ada, net.Host(5).Addr.String())
 				for _, machine := range []int{4, 5} {
@@ -169,6 +175,27 @@ func TestElsewhere(t *testing.T) {
 		}
 		if got := node.Elsewhere(places(tc.before), places(tc.now)); got != tc.want {
 			t.Errorf("was at %q and is at %q: left %v, want %v", tc.before, tc.now, got, tc.want)
+		}
+	}
+}
+
+// TestPlacesThatBecomeKnown: what becomes known of where a node is counts as watched, too,
+// as long as it has not left; otherwise it says nothing.
+func TestPlacesThatBecomeKnown(t *testing.T) {
+	for _, tc := range []struct{ before, now, want string }{
+		{"", "1.1.1.1/32", "1.1.1.1/32"},
+		{"2a00:1::/64", "2a00:1::/64 1.1.1.1/32", "2a00:1::/64 1.1.1.1/32"},
+		{"2a00:1::/64", "1.1.1.1/32", "2a00:1::/64"},
+		{"1.1.1.1/32", "", "1.1.1.1/32"},
+	} {
+		places := func(s string) (out []netip.Prefix) {
+			for p := range strings.FieldsSeq(s) {
+				out = append(out, netip.MustParsePrefix(p))
+			}
+			return out
+		}
+		if got := node.With(places(tc.before), places(tc.now)); !slices.Equal(got, places(tc.want)) {
+			t.Errorf("watched at %q, and it is at %q: watched at %v, want %q", tc.before, tc.now, got, tc.want)
 		}
 	}
 }

@@ -17,7 +17,7 @@ type Invite struct {
 	Created Time   `json:"created,omitzero" format:"date-time"`
 	Uses    int    `json:"uses"`
 	Revoked bool   `json:"revoked,omitempty"`
-	Warning string `json:"warning,omitempty" doc:"Who should not see the link that was made"`
+	Warning string `json:"warning,omitempty" doc:"What to know of the link that was made"`
 }
 
 // NewInvite asks for an invite.

@@ -157,7 +157,10 @@ func (n *Net) Elsewhere(nodes []peer.AddrInfo) (out []peer.AddrInfo, left map[pe
 
 // siteOf is the part of a public address that the machines of one home share: of IPv6
 // more than the one network that a machine sees, as a home is given several.
-func siteOf(a ma.Multiaddr) (netip.Prefix, bool) {
+func siteOf(a ma.Multiaddr) (netip.Prefix, bool) { return placeOf(a, 48) }
+
+// placeOf is a public IPv4 address, or as many bits of one of IPv6.
+func placeOf(a ma.Multiaddr, six int) (netip.Prefix, bool) {
 	if a == nil || !manet.IsPublicAddr(a) {
 		return netip.Prefix{}, false
 	}
@@ -165,10 +168,10 @@ func siteOf(a ma.Multiaddr) (netip.Prefix, bool) {
 	if !ok {
 		return netip.Prefix{}, false
 	}
-	bits := 48
+	bits := six
 	if ip.Is4() {
 		bits = 32
 	}
-	site, err := ip.Prefix(bits)
-	return site, err == nil
+	place, err := ip.Prefix(bits)
+	return place, err == nil
 }
