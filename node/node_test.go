@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func befriend(ctx context.Context, t *testing.T, a, b *node.Node) node.Added {
 	}
 	added, err := b.AddContact(ctx, link, node.AddOptions{})
 	if err != nil {
-		t.Fatalf("add contact: %v", err)
+		t.Fatalf("add contact: %v: %v", err, errors.Unwrap(err))
 	}
 	return added
 }
