@@ -174,8 +174,6 @@ func (d *dht) dial(ctx context.Context, info peer.AddrInfo) error {
 	if d.net.theirs(info.ID) {
 		return ErrAvoided
 	}
-	d.net.dials.begin(info.ID)
-	defer d.net.dials.end(info.ID)
 	addrs := d.net.turned.sift(info.ID, info.Addrs)
 	err := h.dial(ctx, info.ID, addrs)
 	if c := h.conn(info.ID); err == nil && c != nil {

@@ -75,9 +75,7 @@ func (n *Net) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, lanOnly
 	if len(all) == 0 {
 		return Path{}, ErrNoAddress
 	}
-	n.dials.begin(p)
 	err := firstDial(ctx, p, hosts[:], by[:])
-	n.dials.end(p)
 	if path, ok := n.Connected(p); ok {
 		n.tried.dialled(all, path, time.Now())
 		return path, nil
@@ -135,8 +133,9 @@ func isStrange(err error) bool {
 	})
 }
 
-// dials counts the dials under way. A connection that ends takes the addresses of
-// its peer with it, but not those that another dial is about to try.
+// dials counts the dials of a host under way. A connection that ends takes the addresses
+// of its peer with it, and a dial those of before, but not those that another dial is
+// about to try.
 type dials struct {
 	mu sync.Mutex // guards of, and the addresses of peers that are not dialled
 	of map[peer.ID]int

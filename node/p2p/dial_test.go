@@ -3,6 +3,7 @@ package p2p
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -39,6 +40,26 @@ func TestDialAgainAtOnce(t *testing.T) {
 	for i := range 2 {
 		if err := h.dial(t.Context(), behind, []ma.Multiaddr{over}); err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("dial %d over a relay: %v, want that the relay refused the connection", i, err)
+		}
+	}
+}
+
+// TestDialsOfOnePeerAtOnce: two who dial the same peer at the same moment, as the join of
+// the DHT and the owner with an invite, do not take its addresses from each other.
+func TestDialsOfOnePeerAtOnce(t *testing.T) {
+	h, other := start(t, Config{Listen: []ma.Multiaddr{loopTCP}}).host(mainHost), start(t, Config{Listen: []ma.Multiaddr{loopTCP}}).host(mainHost)
+	for round := range 60 { // fewer than the guard lets one peer come in a row
+		var wg sync.WaitGroup
+		errs := make([]error, 16)
+		for i := range errs {
+			wg.Go(func() { errs[i] = h.dial(t.Context(), other.ID(), other.Network().ListenAddresses()) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if err := h.Network().ClosePeer(other.ID()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

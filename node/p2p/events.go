@@ -175,7 +175,11 @@ func (n *Net) notifiee() network.Notifiee {
 				n.guard.gone(p, time.Now())
 				// What it said about itself is of no use, but to the routing table.
 				if d := n.dht.Load(); d == nil || !d.knows(p) {
-					n.dials.unless(p, func() { nw.Peerstore().ClearAddrs(p) })
+					for which := range n.hosts {
+						if h := n.host(which); h != nil && h.Network() == nw {
+							h.dialling.unless(p, func() { nw.Peerstore().ClearAddrs(p) })
+						}
+					}
 				}
 			}
 			n.events.touch(p)

@@ -43,6 +43,8 @@ type p2pHost struct {
 	local  bool     // speaks to non-public addresses only
 	punch  *puncher // nil: no holes are punched
 	sights *sights  // nil: of a host of the LAN
+
+	dialling dials
 }
 
 // Close ends the host and what was added to it.
@@ -265,11 +267,17 @@ func (h *p2pHost) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) err
 // connect is dial, with the connection, which may have ended already.
 func (h *p2pHost) connect(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	ps := h.Peerstore()
-	ps.ClearAddrs(p)
-	// For good until the dial has ended: what has an end, libp2p replaces by what the other
-	// side said, late, over an earlier connection.
+	// What was known before counts no more, but for the addresses of another dial under
+	// way: that one would find none.
+	h.dialling.unless(p, func() { ps.ClearAddrs(p) })
+	h.dialling.begin(p)
+	// For good until the dials have ended: what has an end, libp2p replaces by what the
+	// other side said, late, over an earlier connection.
 	ps.AddAddrs(p, addrs, peerstore.PermanentAddrTTL)
-	defer ps.UpdateAddrs(p, peerstore.PermanentAddrTTL, peerstore.RecentlyConnectedAddrTTL)
+	defer func() {
+		h.dialling.end(p)
+		h.dialling.unless(p, func() { ps.UpdateAddrs(p, peerstore.PermanentAddrTTL, peerstore.RecentlyConnectedAddrTTL) })
+	}()
 	// No back-off of libp2p, for p or a relay on the way to it: when to try again is
 	// decided by the caller, who knows that the network has changed or somebody is
 	// waiting. Forcing a direct dial would skip it too, but asks transports that a

@@ -36,7 +36,6 @@ type Net struct {
 	circuits chan struct{}
 	// neighbours are whom the LAN host dials.
 	neighbours neighbours
-	dials      dials
 	tried      tried
 	pingers    atomic.Int64 // strangers whose ping streams are open
 	ifaces     ifaces
