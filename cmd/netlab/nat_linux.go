@@ -172,7 +172,14 @@ func punching(ctx context.Context, l *lab, r routing, want string, share float64
 	}
 	var mu sync.Mutex
 	routes := map[string]int{}
-	for range rounds {
+	for round := range rounds {
+		// Each home is a new node behind an old address, of which a server takes a new
+		// connection every two seconds, after a few.
+		if round > 0 {
+			if err := pause(ctx, 10*time.Second); err != nil {
+				return outcome{}, err
+			}
+		}
 		errs := make([]error, pairs)
 		var all sync.WaitGroup
 		for i, pair := range homes {
