@@ -229,9 +229,9 @@ func (l *lookup) saw(t tier) {
 
 // find asks for the records of a device, of today and of the days beside it, each
 // through servers that see no other of these days, and gives the first that is news,
-// with the tier that it was in. Days for which no such server was left are asked for at
-// last through those that have seen another, if nothing was found: who knows one server
-// finds others by that or not at all.
+// with the tier that it was in. Days for which no such server was left, or none of them
+// answered, are asked for at last through those that have seen another, if nothing was
+// found: who knows one server finds others by that or not at all.
 func (e *edge) find(ctx context.Context, l lookup) (rv.Hint, tier, error) {
 	type day struct {
 		tier   tier

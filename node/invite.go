@@ -113,39 +113,41 @@ func (n *Node) NewInvite(ctx context.Context, r InviteRequest) (Invite, error) {
 			return err
 		}
 		out = vw.invite(stored)
-		contacts, err := vw.tx.Contacts()
-		if err != nil {
-			return err
-		}
-		out.Warning = inviteWarning(contacts)
-		_, err = vw.tx.Setting(settingWatched)
-		if isNotFound(err) {
-			return nil
-		}
-		out.Warning = strings.TrimSpace(out.Warning + " It ends when this node's public address changes, as somebody was not to find the node any more.")
+		out.Warning, err = inviteWarning(vw.tx)
 		return err
 	})
 	out.Link, out.QR, out.Reach = link, qr, reach
 	return out, err
 }
 
-// inviteWarning says of an invite, which shows this node's address to who has it, that
-// some contacts are not to learn that.
-func inviteWarning(contacts []store.Contact) string {
+// inviteWarning says of an invite, which shows this node's address and its key to who has
+// it, that some contacts are not to learn that, and that the key will be left.
+func inviteWarning(tx *store.Tx) (string, error) {
+	contacts, err := tx.Contacts()
+	if err != nil {
+		return "", err
+	}
 	n := 0
 	for _, c := range contacts {
 		if c.Ways == store.RelayOnly && c.State == store.Accepted && c.Trust != store.Blocked {
 			n++
 		}
 	}
-	whom := "the contact who may"
-	switch {
-	case n == 0:
-		return ""
-	case n > 1:
-		whom = fmt.Sprintf("the %d contacts who may", n)
+	var all []string
+	if n > 0 {
+		whom := "the contact who may"
+		if n > 1 {
+			whom = fmt.Sprintf("the %d contacts who may", n)
+		}
+		all = append(all, "Whoever has this link sees this node's address. Keep it from "+whom+" reach this node by relays only.")
 	}
-	return "Whoever has this link sees this node's address. Keep it from " + whom + " reach this node by relays only."
+	switch _, err := tx.Setting(settingWatched); {
+	case err == nil:
+		all = append(all, "It ends when this node's public address changes, as somebody was not to find the node any more.")
+	case !isNotFound(err):
+		return "", err
+	}
+	return strings.Join(all, " "), nil
 }
 
 // inviteAddresses puts the way to this node into v: the best address for where it

@@ -150,6 +150,13 @@ func TestMovedNodeSaysThatItsInvitesEnded(t *testing.T) {
 	})
 }
 
+func prefixes(s string) (out []netip.Prefix) {
+	for p := range strings.FieldsSeq(s) {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
 // TestElsewhere: a node has left the places where it was when it is known to be at
 // others, and at none of them.
 func TestElsewhere(t *testing.T) {
@@ -167,13 +174,7 @@ func TestElsewhere(t *testing.T) {
 		{"1.1.1.1/32 2a00:1::/48", "2.2.2.2/32 2a00:1::/48", false},
 		{"1.1.1.1/32", "2.2.2.2/32 2a00:1::/48", true},
 	} {
-		places := func(s string) (out []netip.Prefix) {
-			for p := range strings.FieldsSeq(s) {
-				out = append(out, netip.MustParsePrefix(p))
-			}
-			return out
-		}
-		if got := node.Elsewhere(places(tc.before), places(tc.now)); got != tc.want {
+		if got := node.Elsewhere(prefixes(tc.before), prefixes(tc.now)); got != tc.want {
 			t.Errorf("was at %q and is at %q: left %v, want %v", tc.before, tc.now, got, tc.want)
 		}
 	}
@@ -188,13 +189,7 @@ func TestPlacesThatBecomeKnown(t *testing.T) {
 		{"2a00:1::/64", "1.1.1.1/32", "2a00:1::/64"},
 		{"1.1.1.1/32", "", "1.1.1.1/32"},
 	} {
-		places := func(s string) (out []netip.Prefix) {
-			for p := range strings.FieldsSeq(s) {
-				out = append(out, netip.MustParsePrefix(p))
-			}
-			return out
-		}
-		if got := node.With(places(tc.before), places(tc.now)); !slices.Equal(got, places(tc.want)) {
+		if got := node.With(prefixes(tc.before), prefixes(tc.now)); !slices.Equal(got, prefixes(tc.want)) {
 			t.Errorf("watched at %q, and it is at %q: watched at %v, want %q", tc.before, tc.now, got, tc.want)
 		}
 	}

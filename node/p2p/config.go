@@ -57,8 +57,7 @@ type Config struct {
 	Trusted func(peer.ID) bool
 	// Owner names the person behind a transport id that is trusted, in whatever way: what
 	// contacts may use of the relay, and how many of them come over one, is counted by it,
-	// so that a new key is no new share. It
-	// is called as Trusted is. Nil: each id is a person.
+	// so that a new key is no new share. It is called as Trusted is. Nil: each id is a person.
 	Owner func(peer.ID) string
 	// ContactBytes is what a contact may use of this node's relay in a day, by large
 	// limits. 0: ContactDayBytes.

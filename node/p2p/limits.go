@@ -56,9 +56,10 @@ const (
 	// MaxCircuitsRelay bounds connections that others open to us over one relay. Half of
 	// them at most are strangers' before the handshake, half are strangers' after it, and
 	// they give way to those who are known; MaxCircuitsPerson are of one person who is
-	// known, and MaxCircuitsFrom before the handshake of one peer. A stranger has CircuitStranger to become known. CircuitRate is strangers' new
-	// ones per second over one relay after a burst of CircuitBurst: so even then each has a
-	// second for the handshake.
+	// known, and MaxCircuitsFrom before the handshake of one peer. A stranger has
+	// CircuitStranger to become known. CircuitRate is strangers' new ones per second over
+	// one relay after a burst of CircuitBurst: so even then each has a second for the
+	// handshake.
 	MaxCircuitsRelay  = 16
 	MaxCircuitsPerson = MaxCircuitsRelay / 4
 	MaxCircuitsFrom   = 2
